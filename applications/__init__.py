@@ -1,0 +1,1 @@
+"""Recipes and bundled presets, installed as `keras_vq.applications`."""

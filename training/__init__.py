@@ -1,0 +1,1 @@
+"""The launcher of the recipes, installed as `keras_vq.training`."""
