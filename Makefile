@@ -1,0 +1,92 @@
+# Every target does its own set-up: a virtual environment in .venv with this
+# package (editable) and TensorFlow for CPUs. It is brought up to date only when
+# setup.cfg or pyproject.toml changes. All that has to be there is make and a
+# Python that TensorFlow supports; name it with PYTHON=... if it is not found.
+
+VENV ?= .venv
+PYTHON ?=
+DATA_DIR ?=
+PYTEST_ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+MANIFEST := setup.cfg pyproject.toml
+
+ifneq ($(DATA_DIR),)
+export KERAS_VQ_DATA := $(DATA_DIR)
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint docs bench clean
+
+help:
+	@echo "make demo    load the bundled model, reconstruct and fine-tune"
+	@echo "make test    ruff and the test suite (PYTEST_ARGS='-k quantizer')"
+	@echo "make lint    ruff check and ruff format --check"
+	@echo "make docs    build the documentation into site/"
+	@echo "make bench   speed and memory, beside PyTorch"
+	@echo "make clean   remove .venv and everything that was built"
+	@echo
+	@echo "PYTHON=python3.12   the interpreter that .venv is made with"
+	@echo "DATA_DIR=folder     real data; tests that need it skip without it"
+
+# The script is run by its path, so that it can quieten TensorFlow before
+# anything imports it.
+demo: $(VENV)/.installed-cpu
+	@$(BIN)/python applications/vqvae_cifar/demo.py --output demo.png
+
+test: $(VENV)/.installed-test
+	@$(BIN)/ruff check .
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.installed-test
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+docs: $(VENV)/.installed-docs
+	@$(BIN)/mkdocs build --strict
+
+bench: $(VENV)/.installed-bench
+	@$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) build dist site demo.png keras_vq.egg-info
+	rm -rf .pytest_cache .ruff_cache
+
+# One mark for each set of extras. TensorFlow is in every set.
+$(VENV)/.installed-cpu: EXTRAS := cpu
+$(VENV)/.installed-test: EXTRAS := cpu,test
+$(VENV)/.installed-docs: EXTRAS := cpu,docs
+$(VENV)/.installed-bench: EXTRAS := cpu,bench
+
+$(VENV)/.installed-%: $(BIN)/python $(MANIFEST)
+	@echo "Installing keras_vq[$(EXTRAS)] into $(VENV)" \
+	  "(some minutes the first time) ..."
+	@$(PIP) install --quiet --editable ".[$(EXTRAS)]"
+	@touch $@
+
+# TensorFlow has wheels for CPython 3.11, 3.12 and 3.13. Each candidate is run,
+# because a name on the PATH may be a version manager's empty promise.
+$(BIN)/python:
+	@chosen=; \
+	for candidate in $(if $(PYTHON),$(PYTHON),\
+	    python3 python3.13 python3.12 python3.11 python); do \
+	  if $$candidate -c 'import sys; \
+	      sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+	      2>/dev/null; \
+	  then chosen=$$candidate; break; fi; \
+	done; \
+	if [ -z "$$chosen" ]; then \
+	  echo "keras_vq needs Python 3.11, 3.12 or 3.13." >&2; \
+	  echo "Tried: $(or $(PYTHON),python3 python3.13 python3.12 python3.11 \
+	python)" >&2; \
+	  echo "Name one with: make $(MAKECMDGOALS) PYTHON=/path/to/python" >&2; \
+	  exit 1; \
+	fi; \
+	echo "Making $(VENV) with $$($$chosen --version) ..."; \
+	$$chosen -m venv $(VENV) || { \
+	  rm -rf $(VENV); \
+	  echo "$$chosen cannot make virtual environments; on Debian and Ubuntu:" \
+	    "apt install python3-venv" >&2; \
+	  exit 1; \
+	}
