@@ -1,0 +1,14 @@
+"""Losses, each giving one float32 value per image."""
+
+from keras_vq.losses.get import (
+    get_reconstruction_loss as get_reconstruction_loss,
+)
+from keras_vq.losses.get import (
+    serialize_reconstruction_loss as serialize_reconstruction_loss,
+)
+from keras_vq.losses.reconstruction import AbsoluteError as AbsoluteError
+from keras_vq.losses.reconstruction import CallableLoss as CallableLoss
+from keras_vq.losses.reconstruction import (
+    ReconstructionLoss as ReconstructionLoss,
+)
+from keras_vq.losses.reconstruction import SquaredError as SquaredError

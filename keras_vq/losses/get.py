@@ -1,0 +1,77 @@
+"""Reconstruction losses by name, by configuration or from any callable."""
+
+import inspect
+
+import keras
+
+from keras_vq.losses.reconstruction import (
+    AbsoluteError,
+    CallableLoss,
+    ReconstructionLoss,
+    SquaredError,
+)
+
+_LOSSES = {
+    "mse": SquaredError,
+    "l1": AbsoluteError,
+}
+
+
+def get_reconstruction_loss(identifier) -> ReconstructionLoss:
+    """Returns the reconstruction loss that `identifier` stands for.
+
+    Args:
+        identifier: One of `"mse"`, `"l1"`; a `ReconstructionLoss`, which is
+            returned as it is; a `keras.losses.Loss` or any other callable of
+            (images, reconstruction), see `CallableLoss`; or what
+            `serialize_reconstruction_loss` returned.
+
+    Returns:
+        A `ReconstructionLoss`: a layer that maps images and reconstruction,
+        both (B, H, W, C), to float32 values of shape (B,).
+
+    Raises:
+        ValueError: If nothing is known under that name, or if `identifier`
+            is neither of these.
+
+    Example:
+    >>> loss = keras_vq.losses.get_reconstruction_loss("l1")
+    >>> loss(images, reconstruction).shape
+    (8,)
+    """
+    if isinstance(identifier, dict):
+        identifier = keras.saving.deserialize_keras_object(identifier)
+    if isinstance(identifier, ReconstructionLoss):
+        return identifier
+    if isinstance(identifier, str) and identifier in _LOSSES:
+        return _LOSSES[identifier]()
+    if callable(identifier) and not inspect.isclass(identifier):
+        return CallableLoss(identifier)
+    names = ", ".join(repr(name) for name in _LOSSES)
+    raise ValueError(
+        f"Expected a reconstruction loss: one of {names}, a "
+        "`keras.losses.Loss` object (not its class), or a callable of "
+        f"(images, reconstruction). Received: {identifier!r}"
+    )
+
+
+def serialize_reconstruction_loss(loss: ReconstructionLoss):
+    """Returns what `get_reconstruction_loss` turns into an equal loss.
+
+    Args:
+        loss: A `ReconstructionLoss`.
+
+    Returns:
+        The name of the loss where it has its default configuration, which
+        keeps configuration files readable; otherwise a serializable dict.
+        Functions need `keras.saving.register_keras_serializable`.
+    """
+    for name, cls in _LOSSES.items():
+        if type(loss) is cls and _settings(loss) == _settings(cls()):
+            return name
+    return keras.saving.serialize_keras_object(loss)
+
+
+def _settings(loss: ReconstructionLoss) -> dict:
+    config = loss.get_config()
+    return {key: value for key, value in config.items() if key != "name"}
