@@ -1,0 +1,352 @@
+"""The vector-quantized autoencoder that every model of the package is."""
+
+import keras
+from keras import ops
+
+from keras_vq.layers.quantizers import Quantizer
+from keras_vq.losses import (
+    get_reconstruction_loss,
+    serialize_reconstruction_loss,
+)
+from keras_vq.metrics import CodebookPerplexity, CodesUsed
+from keras_vq.models import images as image_tools
+from keras_vq.models.training import TrainingMixin
+
+
+@keras.saving.register_keras_serializable(package="keras_vq")
+class VQAutoencoder(TrainingMixin, keras.Model):
+    """Autoencoder with a quantizer between anybody's encoder and decoder.
+
+    An ordinary Keras model: `compile`, `fit`, `evaluate`, `predict`,
+    callbacks, `.keras` files, `export`, `tf.distribute`. `model(images)` is
+    the reconstruction; `encode` gives codes and `decode` images.
+
+    Args:
+        encoder: Keras layer or model, images to latents with channels last,
+            smaller by `downsample_factor` on every side.
+        quantizer: A `keras_vq.layers.Quantizer`.
+        decoder: Keras layer or model, quantized latents to images.
+        commitment_weight: Float, weight of the commitment loss, "beta": how
+            much the encoder keeps to the codes.
+        codebook_weight: Float, weight of the codebook loss, where the codebook
+            learns by gradient.
+        reconstruction_loss: `"mse"`, `"l1"`, `"gaussian"`,
+            `"discretized_logistic"`, or a callable of images and
+            reconstruction; see `keras_vq.losses.get_reconstruction_loss`.
+        channels: Integer, channels of an image. Needed only if the encoder
+            has no known input shape.
+        downsample_factor: Integer, how many pixels of a side become one
+            position of codes. Needed only if it cannot be found out.
+        **kwargs: `name`, `dtype`.
+
+    Call arguments:
+        images: Float tensor of shape `(batch, height, width, channels)`,
+            values in [-1, 1], of any height and width: sides that are no
+            multiple of `downsample_factor` are padded, and cropped again.
+        training: Whether layers behave as in training.
+        return_details: Whether to return a dict with `reconstruction` and
+            the output of the quantizer instead of the reconstruction alone.
+
+    Returns:
+        The reconstruction, like `images`.
+
+    Reference:
+        [van den Oord et al., 2017](https://arxiv.org/abs/1711.00937)
+
+    Example:
+    ```python
+    encoder = keras.Sequential([
+        keras.Input((None, None, 3)),
+        keras.layers.Conv2D(64, 4, strides=2, padding="same"),
+    ])
+    decoder = keras.Sequential([
+        keras.Input((None, None, 64)),
+        keras.layers.Conv2DTranspose(3, 4, strides=2, padding="same"),
+    ])
+    quantizer = keras_vq.layers.EMAVectorQuantizer(512, 64)
+    model = keras_vq.models.VQAutoencoder(encoder, quantizer, decoder)
+    model.compile("adam")
+    model.fit(dataset)
+    ```
+    """
+
+    def __init__(
+        self,
+        encoder,
+        quantizer,
+        decoder,
+        commitment_weight: float = 0.25,
+        codebook_weight: float = 1.0,
+        reconstruction_loss="mse",
+        channels: int | None = None,
+        downsample_factor: int | None = None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if not isinstance(quantizer, Quantizer):
+            raise ValueError(
+                "`quantizer` must be a keras_vq.layers.Quantizer, such as "
+                f"EMAVectorQuantizer(512, 64). Received: {quantizer!r}"
+            )
+        self.encoder = encoder
+        self.quantizer = quantizer
+        self.decoder = decoder
+        self.reconstruction_loss = get_reconstruction_loss(reconstruction_loss)
+        self.loss_weights = {
+            "reconstruction_loss": 1.0,
+            "commitment_loss": commitment_weight,
+            "codebook_loss": codebook_weight,
+        }
+        input_shape = getattr(encoder, "input_shape", None)
+        if input_shape is None:
+            input_shape = (None, None, None, channels or 3)
+        self._image_rank = len(input_shape)
+        self.channels = input_shape[-1]
+        self._create_variables()
+        self.downsample_factor = downsample_factor or self._find_factor()
+
+    def _create_variables(self):
+        """Builds every layer: an unbuilt model loads without its weights."""
+        shape = (None,) * (self._image_rank - 2) + (self.channels,)
+        images = keras.Input(shape, dtype="float32")
+        output = self.quantizer(self.encoder(images))
+        reconstruction = self.decoder(output["quantized"])
+        if reconstruction.shape[-1] != self.channels:
+            raise ValueError(
+                f"The decoder must give images of {self.channels} channels, "
+                "as the encoder takes. Received: output shape "
+                f"{tuple(reconstruction.shape)}"
+            )
+        self.reconstruction_loss(images, images)
+        names = ["reconstruction", *output["losses"]]
+        names += ["regularization"] if self.losses else []
+        self._create_training_state([f"{name}_loss" for name in names])
+        self(images)
+
+    def _find_factor(self) -> int:
+        side = 256
+        shape = (1, *(side,) * (self._image_rank - 2), self.channels)
+        latents = self.encoder.compute_output_spec(keras.KerasTensor(shape))
+        sides = set(latents.shape[1:-1])
+        factor = side // max(sides.pop(), 1) if len(sides) == 1 else 0
+        if factor < 1 or side % factor or latents.shape[1] * factor != side:
+            raise ValueError(
+                "The encoder must divide every side by the same whole number. "
+                f"Received: latents of shape {tuple(latents.shape)} for an "
+                f"input of shape {shape}. Pad its convolutions, or pass "
+                "`downsample_factor`."
+            )
+        return factor
+
+    # The networks
+
+    def call(self, images, training=None, return_details=False):
+        image_tools.check_images(images, self.channels, self._image_rank)
+        output = self.quantizer(self.encoder(self._pad(images)))
+        reconstruction = self.decoder(output["quantized"])
+        reconstruction = image_tools.crop_like(reconstruction, images)
+        if return_details:
+            return {"reconstruction": reconstruction, **output}
+        return reconstruction
+
+    def _pad(self, images):
+        # Not known yet while the layers are being built.
+        factor = getattr(self, "downsample_factor", 1)
+        return image_tools.pad_to_multiple(images, factor)
+
+    def encode(self, images):
+        """Codes of images.
+
+        Args:
+            images: Float array or tensor of shape `(batch, height, width,
+                channels)`, values in [-1, 1].
+
+        Returns:
+            int32 tensor of shape `(batch, height / f, width / f)`, rounded up,
+            where f is `downsample_factor`; values in `[0, codebook_size)`.
+
+        Raises:
+            ValueError: If the images are not floats (convert uint8 ones with
+                `preprocess`) or have another shape.
+        """
+        images = ops.convert_to_tensor(images)
+        image_tools.check_images(images, self.channels, self._image_rank)
+        return self.quantizer.encode(self.encoder(self._pad(images)))
+
+    def decode(self, codes):
+        """Images of codes.
+
+        Args:
+            codes: Integer array or tensor of shape `(batch, h, w)`, values in
+                `[0, codebook_size)`.
+
+        Returns:
+            Float tensor of shape `(batch, h * f, w * f, channels)`, values
+            about in [-1, 1]; `postprocess` makes uint8 images of it. An image
+            whose sides were no multiple of f comes back with its padding.
+
+        Raises:
+            ValueError: If a code lies outside of the codebook.
+        """
+        return self.decoder(self.quantizer.decode(codes))
+
+    preprocess = staticmethod(image_tools.preprocess)
+    postprocess = staticmethod(image_tools.postprocess)
+
+    def bits_per_image(self, height: int, width: int) -> float:
+        """Bits that the codes of one image take, without coding."""
+        positions = 1
+        for side in (height, width):
+            positions *= -(-side // self.downsample_factor)
+        return positions * self.quantizer.bits_per_position
+
+    # The losses
+
+    def generator_losses(self, images, training: bool = True) -> dict:
+        """Everything that the training step needs to know of one batch.
+
+        Args:
+            images: Float tensor in [-1, 1].
+            training: Whether layers behave as in training.
+
+        Returns:
+            Dict of `losses` (unweighted float32 scalars by name, means over
+            the batch), `reconstruction`, `indices`, and `statistics` for
+            `update_quantizers` (when training).
+        """
+        output = self(images, training=training, return_details=True)
+        errors = self.reconstruction_loss(images, output["reconstruction"])
+        count = ops.cast(ops.maximum(ops.shape(errors)[0], 1), "float32")
+        losses = {"reconstruction_loss": ops.sum(errors) / count}
+        for name, value in output["losses"].items():
+            losses[f"{name}_loss"] = value
+        if self.losses:
+            losses["regularization_loss"] = sum(self.losses)
+        return {
+            "losses": losses,
+            "reconstruction": output["reconstruction"],
+            "indices": output["indices"],
+            "statistics": output.get("statistics"),
+        }
+
+    def total_loss(self, losses: dict):
+        """Weighted sum of the losses by name."""
+        return sum(
+            self.loss_weights.get(name, 1.0) * value
+            for name, value in losses.items()
+        )
+
+    def update_quantizers(self, statistics):
+        """Hands the summed statistics of one step to the quantizer."""
+        self.quantizer.update(statistics, self.steps)
+
+    @property
+    def quantizer_weights(self) -> list:
+        """Weights that only `update_quantizers` and gradients change."""
+        return self.quantizer.weights
+
+    def _create_trackers(self) -> dict:
+        size = self.quantizer.codebook_size
+        return {
+            "perplexity": CodebookPerplexity(size),
+            "codes_used": CodesUsed(size),
+        }
+
+    def _collect_latents(self, images):
+        return self.encoder(self._pad(images))
+
+    # Saving
+
+    @classmethod
+    def from_preset(
+        cls, preset: str, load_weights: bool = True, dtype=None, **overrides
+    ):
+        """Model of a preset, with its weights.
+
+        Args:
+            preset: Name of a preset (see `keras_vq.list_presets()`), path of a
+                directory that `save_to_preset` wrote, or
+                `"hf://user/repository"`.
+            load_weights: Whether to load the weights, or to start afresh.
+            dtype: Dtype policy of the model, such as `"mixed_bfloat16"`.
+            **overrides: Arguments of the model to change.
+
+        Returns:
+            A model of the preset's class, which must be this class or a
+            subclass.
+        """
+        from keras_vq.presets import load_preset
+
+        return load_preset(
+            cls, preset, load_weights=load_weights, dtype=dtype, **overrides
+        )
+
+    def save_to_preset(self, directory: str, **kwargs):
+        """Writes a directory that `from_preset` reads.
+
+        Args:
+            directory: Path of a directory that does not exist yet.
+            **kwargs: Arguments of `keras_vq.presets.save_preset`.
+        """
+        from keras_vq.presets import save_preset
+
+        save_preset(self, directory, **kwargs)
+
+    def export(self, filepath, format="tf_saved_model", **kwargs):
+        """Writes a SavedModel with the endpoints serve, encode and decode.
+
+        Args:
+            filepath: Path of a directory.
+            format: `"tf_saved_model"`; others are those of `keras.Model`, and
+                hold the reconstruction alone.
+            **kwargs: Arguments of `keras.Model.export`.
+        """
+        if format != "tf_saved_model":
+            return super().export(filepath, format=format, **kwargs)
+        images = keras.InputSpec(
+            shape=(None,) * (self._image_rank - 1) + (self.channels,),
+            dtype="float32",
+        )
+        codes = keras.InputSpec(
+            shape=self.quantizer.indices_shape(self._image_rank),
+            dtype="int32",
+        )
+        archive = keras.export.ExportArchive()
+        archive.track(self)
+        archive.add_endpoint(
+            "serve", lambda x: self(x, training=False), [images]
+        )
+        archive.add_endpoint("encode", self.encode, [images])
+        archive.add_endpoint("decode", self.decode, [codes])
+        return archive.write_out(filepath, **kwargs)
+
+    def get_config(self):
+        pack = keras.saving.serialize_keras_object
+        config = {
+            **super().get_config(),
+            "encoder": pack(self.encoder),
+            "quantizer": pack(self.quantizer),
+            "decoder": pack(self.decoder),
+            "channels": self.channels,
+            "downsample_factor": self.downsample_factor,
+        }
+        return {**config, **self._loss_config()}
+
+    def _loss_config(self) -> dict:
+        return {
+            "commitment_weight": self.loss_weights["commitment_loss"],
+            "codebook_weight": self.loss_weights["codebook_loss"],
+            "reconstruction_loss": serialize_reconstruction_loss(
+                self.reconstruction_loss
+            ),
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        for name in ("encoder", "quantizer", "decoder"):
+            if isinstance(config.get(name), dict):
+                config[name] = keras.saving.deserialize_keras_object(
+                    config[name], custom_objects=custom_objects
+                )
+        return cls(**config)

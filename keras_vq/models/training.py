@@ -1,0 +1,273 @@
+"""What makes the models trainable: compile, fit, adapt, state and logs."""
+
+import contextlib
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_vq import trainers
+from keras_vq.models.images import check_images
+from keras_vq.trainers import checks
+from keras_vq.trainers.weight_average import WeightAverage
+
+
+class TrainingMixin:
+    """Training of a model that says what its losses are.
+
+    The model defines `generator_losses`, `total_loss`, `update_quantizers`,
+    `quantizer_weights`, `_create_trackers` and `_collect_latents`;
+    `keras_vq.trainers` takes the steps.
+    """
+
+    weight_average = None
+    accumulation_steps = 1
+    clipnorm = None
+
+    def _create_training_state(self, loss_names):
+        # Every batch counts once here, whatever number of optimizers or
+        # micro-batches it passes through.
+        self.steps = self._add_counter("steps")
+        self.skipped_steps = self._add_counter("skipped_steps")
+        self._trackers = self._create_trackers()
+        self._trackers |= {n: keras.metrics.Mean(n) for n in loss_names}
+
+    def _add_counter(self, name):
+        return self.add_weight(
+            name=name,
+            shape=(),
+            dtype="int32",
+            initializer="zeros",
+            trainable=False,
+            autocast=False,
+        )
+
+    # compile
+
+    def compile(
+        self,
+        optimizer="adam",
+        loss=None,
+        metrics=None,
+        weight_ema: float | None = None,
+        accumulation_steps: int = 1,
+        clipnorm: float | None = None,
+        **kwargs,
+    ):
+        """Sets up training.
+
+        Args:
+            optimizer: Keras optimizer or its name. Its variables are created
+                here, so compile after changing `trainable` of a layer.
+            loss: Not taken: the losses belong to the model. See
+                `reconstruction_loss`, `commitment_weight`, `codebook_weight`.
+            metrics: List of Keras metrics, which get images and
+                reconstruction, such as `[keras_vq.metrics.PSNR()]`.
+            weight_ema: Float in (0, 1), such as 0.999: keep a moving average
+                of all weights with this momentum. `evaluate`, the validation
+                in `fit` and `save_to_preset` use the averages; see
+                `averaged_weights`.
+            accumulation_steps: Integer. Each batch is split into so many
+                micro-batches, whose gradients are summed before one update:
+                less memory, same step. (Keras' `gradient_accumulation_steps`
+                is the opposite: it makes one update of several batches.)
+            clipnorm: Float. Gradients of the whole batch are scaled down to
+                this global norm, after they were summed over the replicas.
+            **kwargs: `run_eagerly`, `jit_compile`, `steps_per_execution`,
+                `auto_scale_loss`, `weighted_metrics` of `keras.Model.compile`.
+
+        Raises:
+            ValueError: If `loss` is given, a value is out of its range, or
+                an option would go wrong under the strategy in scope.
+        """
+        if loss is not None or kwargs.pop("loss_weights", None) is not None:
+            raise ValueError(
+                "`loss` and `loss_weights` are not taken by `compile`: the "
+                "losses belong to the model. Give `reconstruction_loss`, "
+                "`commitment_weight` and `codebook_weight` to its constructor. "
+                f"Received: loss={loss!r}"
+            )
+        if weight_ema is not None and not 0 < weight_ema < 1:
+            raise ValueError(
+                "`weight_ema` is a momentum in (0, 1), such as 0.999. "
+                f"Received: weight_ema={weight_ema}"
+            )
+        if not isinstance(accumulation_steps, int) or accumulation_steps < 1:
+            raise ValueError(
+                "`accumulation_steps` must be a positive integer. "
+                f"Received: accumulation_steps={accumulation_steps!r}"
+            )
+        if clipnorm is not None and clipnorm <= 0:
+            raise ValueError(
+                f"`clipnorm` must be positive. Received: clipnorm={clipnorm}"
+            )
+        strategy = getattr(self, "_distribute_strategy", None)
+        checks.check_distribution()
+        checks.check_steps_per_execution(
+            kwargs.get("steps_per_execution", 1), strategy
+        )
+        super().compile(optimizer=optimizer, metrics=metrics, **kwargs)
+        checks.check_optimizer(self.optimizer, strategy)
+        # An optimizer that is not built when a file is loaded would start
+        # over without its slots, and without an error.
+        if not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
+        self.accumulation_steps = accumulation_steps
+        self.clipnorm = clipnorm
+        self.weight_average = None
+        if weight_ema is not None:
+            self.weight_average = WeightAverage(self.weights, weight_ema)
+
+    def get_compile_config(self):
+        config = super().get_compile_config()
+        if not config:
+            return config
+        for name in ("loss", "loss_weights"):
+            config.pop(name, None)
+        average = self.weight_average
+        return {
+            **config,
+            "weight_ema": average.momentum if average else None,
+            "accumulation_steps": self.accumulation_steps,
+            "clipnorm": self.clipnorm,
+        }
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+
+    # fit
+
+    def fit(self, x=None, y=None, batch_size=None, **kwargs):
+        """Trains the model; the arguments are those of `keras.Model.fit`.
+
+        Args:
+            x: Images in [-1, 1] as an array, or a `tf.data.Dataset` or
+                `keras.utils.PyDataset` of image batches, or of pairs of image
+                batches and anything (such as labels, which are not used).
+            y: Not used.
+            batch_size: Integer, for arrays.
+            **kwargs: Arguments of `keras.Model.fit`.
+
+        Returns:
+            A `keras.callbacks.History`.
+
+        Raises:
+            ValueError: If the images are not float images of the model's
+                number of channels.
+        """
+        batch = checks.first_batch(x, batch_size)
+        if batch is not None:
+            check_images(batch, self.channels, self._image_rank)
+            checks.warn_about_range(batch)
+        if self.compiled and not self._is_adapted():
+            if batch is None and x is not None:
+                raise ValueError(
+                    "The codebook has no start values yet, and this kind of "
+                    "data can be read only once. Call `model.adapt(images)` "
+                    f"before `fit`. Received: {type(x).__name__}"
+                )
+            self.adapt(x)
+        return super().fit(x, y, batch_size=batch_size, **kwargs)
+
+    def evaluate(self, *args, **kwargs):
+        """Evaluates, with the averaged weights if there are any."""
+        with self.averaged_weights():
+            return super().evaluate(*args, **kwargs)
+
+    def train_step(self, *args):
+        return trainers.backend_step().train_step(self, *args)
+
+    def test_step(self, *args):
+        return trainers.backend_step().test_step(self, *args)
+
+    def _is_adapted(self) -> bool:
+        return self.quantizer.initialized
+
+    def adapt(self, data, latents_per_code: int = 64):
+        """Starts the codebook from the latents of the first images.
+
+        `fit` calls this where it is needed. Call it by hand to choose the
+        images, or to start an existing codebook over.
+
+        Args:
+            data: Images as an array, or a data set as `fit` takes it.
+            latents_per_code: Integer. So many latents per code are collected
+                (or all there are).
+        """
+        wanted = latents_per_code * self.quantizer.codebook_size
+        collected, count = [], 0
+        for images in _batches(data):
+            check_images(images, self.channels, self._image_rank)
+            latents = self._collect_latents(ops.convert_to_tensor(images))
+            collected.append(ops.convert_to_numpy(latents).astype("float32"))
+            count += collected[-1][..., 0].size
+            if count >= wanted:
+                break
+        if not collected:
+            raise ValueError(
+                "The codebook can start from one or more images. Received: "
+                "no images"
+            )
+        channels = collected[0].shape[-1]
+        self.quantizer.adapt(
+            np.concatenate([x.reshape(-1, channels) for x in collected])
+        )
+
+    @contextlib.contextmanager
+    def averaged_weights(self):
+        """Context in which the model has its averaged weights.
+
+        Does nothing unless the model was compiled with `weight_ema`. The
+        weights in training are back afterwards, whatever happens.
+        """
+        average = self.weight_average
+        if average is not None:
+            average.swap()
+        try:
+            yield self
+        finally:
+            if average is not None:
+                average.swap()
+
+    # Logs
+
+    def update_trackers(self, losses: dict, indices, batch_size):
+        """Takes one batch into the epoch's losses and codebook metrics."""
+        trackers = {"loss": self._loss_tracker, **self._trackers}
+        for name, value in losses.items():
+            trackers[name].update_state(value, sample_weight=batch_size)
+        self._trackers["perplexity"].update_state(indices)
+        self._trackers["codes_used"].update_state(indices)
+
+    # Saving. The averages are written beside the model's own variables, and
+    # not kept as weights of the model, which would double them everywhere.
+
+    def save_own_variables(self, store):
+        super().save_own_variables(store)
+        if self.weight_average is not None:
+            for i, variable in enumerate(self.weight_average.variables):
+                store[f"average_{i}"] = ops.convert_to_numpy(variable)
+
+    def load_own_variables(self, store):
+        values = {name: store[name] for name in store.keys()}
+        averages = {k: v for k, v in values.items() if k.startswith("average")}
+        if self.weight_average is not None and averages:
+            variables = self.weight_average.variables
+            if len(variables) != len(averages):
+                raise ValueError(
+                    f"The file holds averages of {len(averages) - 1} weights, "
+                    f"this model has {len(variables) - 1}."
+                )
+            for i, variable in enumerate(variables):
+                variable.assign(averages[f"average_{i}"])
+        own = {k: v for k, v in values.items() if k not in averages}
+        super().load_own_variables(own)
+
+
+def _batches(data):
+    if hasattr(data, "shape"):
+        data = [data[i : i + 128] for i in range(0, len(data), 128)]
+    elif isinstance(data, keras.utils.PyDataset):
+        data = (data[i] for i in range(len(data)))
+    for batch in data:
+        yield batch[0] if isinstance(batch, (tuple, list)) else batch
