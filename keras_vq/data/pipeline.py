@@ -1,0 +1,342 @@
+"""From a source of images to a `tf.data.Dataset` of batches.
+
+Position p counts examples in an endless stream: epoch p // n, place p % n.
+Which example stands there, where it is cropped and whether it is flipped
+follow from (seed, p) alone. So any batch can be made at any time, by any
+thread, and a run that starts at step n sees what a run from 0 sees there.
+
+Until its batch is complete an image stays uint8; the batch is then converted
+in one piece.
+"""
+
+import dataclasses
+import itertools
+import threading
+
+import numpy as np
+
+from keras_vq.data import randomness
+from keras_vq.data.errors import ImageError
+from keras_vq.data.options import Options
+from keras_vq.data.resize import (
+    covering_size,
+    crop_centre,
+    crop_image,
+    resize_image,
+)
+from keras_vq.data.sources import ArraySource, ImageSource, Rule
+
+_ATTRIBUTE = "_keras_vq_pipeline"
+
+
+class Pipeline:
+    """A source and options; makes datasets, and remembers how.
+
+    Args:
+        source: An `ImageSource`.
+        options: An `Options`.
+    """
+
+    def __init__(self, source: ImageSource, options: Options):
+        if options.labels and not source.has_labels:
+            raise ValueError(
+                "`labels=True` needs a source with labels. Received: a "
+                f"{type(source).__name__} without."
+            )
+        self.source = source
+        self.options = options
+        self._rule = Rule(options.channels, options.max_pixels)
+        self._index, self._shards = options.shard or (0, 1)
+        self._cached = [None] * len(source) if options.cache else None
+        self._orders = {}
+        self._lock = threading.Lock()
+        self._epochs = itertools.count()
+        if self.num_examples == 0:
+            raise ValueError(
+                f"No example is left for shard {options.shard}. Received: "
+                f"{len(source)} examples in all."
+            )
+        self._shape = self._find_shape()
+
+    @property
+    def num_examples(self) -> int:
+        """Examples in one epoch (of this shard)."""
+        return len(range(self._index, len(self.source), self._shards))
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in one epoch, a last one that is not full included.
+
+        With `repeat` or `drop_remainder` only full batches count, and the
+        number is the same for all shards, which must step together.
+        """
+        size = self.options.batch_size
+        if self.options.repeat or self.options.drop_remainder:
+            steps = len(self.source) // self._shards // size
+            return max(steps, 1) if self.options.repeat else steps
+        return -(-self.num_examples // size)
+
+    @property
+    def class_names(self) -> list[str] | None:
+        """Names of the labels 0, 1, ..., where the source knows them."""
+        return self.source.class_names
+
+    def start_at(self, step: int):
+        """Returns the dataset that continues an endless one at `step`.
+
+        Args:
+            step: The step of the first batch, at least 0.
+
+        Returns:
+            A `tf.data.Dataset`. It shares this pipeline's cache.
+        """
+        options = dataclasses.replace(self.options, start_step=step)
+        pipeline = Pipeline.__new__(Pipeline)
+        pipeline.__dict__.update(self.__dict__, options=options)
+        return pipeline.dataset()
+
+    def dataset(self):
+        """Returns the `tf.data.Dataset`."""
+        import tensorflow as tf
+
+        options = self.options
+        if not options.repeat and self.steps_per_epoch == 0:
+            raise ValueError(
+                "With `drop_remainder=True` no batch is left. Received: "
+                f"batch_size={options.batch_size}, {self.num_examples} "
+                "examples."
+            )
+        dataset = self._steps(tf).map(
+            self._batch_function(tf), num_parallel_calls=tf.data.AUTOTUNE
+        )
+        if not options.repeat:
+            dataset = dataset.apply(
+                tf.data.experimental.assert_cardinality(self.steps_per_epoch)
+            )
+        dataset = dataset.prefetch(tf.data.AUTOTUNE)
+        setattr(dataset, _ATTRIBUTE, self)
+        return dataset
+
+    def _steps(self, tf):
+        """Returns a dataset of the pairs (epoch, step)."""
+        options, zero = self.options, np.int64(0)
+        if options.repeat:
+            steps = tf.data.Dataset.range(
+                options.start_step, np.iinfo(np.int64).max
+            )
+            return steps.map(lambda step: (zero, step))
+        count = self.steps_per_epoch
+        if not options.is_random:
+            return tf.data.Dataset.range(count).map(lambda step: (zero, step))
+
+        # Every new iterator asks once, and gets the next epoch's number.
+        def next_epoch(_):
+            epoch = tf.numpy_function(
+                lambda: np.int64(next(self._epochs)), [], tf.int64
+            )
+            return tf.ensure_shape(epoch, ())
+
+        def steps_of(epoch):
+            return tf.data.Dataset.range(count).map(lambda step: (epoch, step))
+
+        return tf.data.Dataset.range(1).map(next_epoch).flat_map(steps_of)
+
+    def _batch_function(self, tf):
+        options = self.options
+        full = options.repeat or options.drop_remainder
+        size = options.batch_size if full else None
+        if not full and self.num_examples % options.batch_size == 0:
+            size = options.batch_size
+        height, width, channels = self._shape
+        augment = self._augmentation()
+
+        def batch(epoch, step):
+            # Stateless for TensorFlow: the result follows from the arguments,
+            # so that determinism settings need not make this map serial.
+            images, labels, seeds = tf.numpy_function(
+                self.load,
+                [epoch, step],
+                [tf.uint8, tf.int32, tf.int64],
+                stateful=False,
+            )
+            images = tf.ensure_shape(images, (size, height, width, channels))
+            labels = tf.ensure_shape(labels, (size,))
+            images = tf.cast(images, tf.float32)
+            if augment is not None:
+                images = augment(images, tf.ensure_shape(seeds, (2,)))
+            images = images / 127.5 - 1.0
+            return (images, labels) if options.labels else images
+
+        return batch
+
+    def _augmentation(self):
+        if self.options.augment is None:
+            return None
+        from keras_vq.data.augment import make_augmentation
+
+        return make_augmentation(self.options, self._shape)
+
+    def _find_shape(self):
+        """Returns the shape of one image in the batch."""
+        options = self.options
+        channels, size = options.channels, options.image_size
+        if isinstance(self.source, ArraySource):
+            stored = self.source.images.shape[1:]
+        elif size is None:
+            stored = self.source.read(self._index, self._rule)[0].shape
+        else:
+            stored = (*size, 3)
+        if size is None:
+            size = stored[:2]
+        elif options.augment == "random_resized_crop" and options.resize:
+            size = (options.resize, options.resize)
+        return (*size, channels or stored[2])
+
+    def positions(self, epoch: int, step: int) -> np.ndarray:
+        """Returns the places of a batch's examples in the endless stream."""
+        size = self.options.batch_size
+        count = len(self.source)
+        local = np.arange(step * size, (step + 1) * size, dtype=np.int64)
+        positions = local * self._shards + self._index
+        if not self.options.repeat:
+            positions = positions[positions < count] + epoch * count
+        return positions
+
+    def indices(self, positions: np.ndarray) -> np.ndarray:
+        """Returns which examples stand at these positions."""
+        count = len(self.source)
+        epochs, places = np.divmod(positions, count)
+        if not self.options.shuffle:
+            return places
+        indices = np.empty_like(places)
+        for epoch in np.unique(epochs):
+            inside = epochs == epoch
+            indices[inside] = self._order(int(epoch))[places[inside]]
+        return indices
+
+    def _order(self, epoch):
+        with self._lock:
+            if epoch not in self._orders:
+                # The batches in flight touch two epochs at most.
+                while len(self._orders) > 2:
+                    del self._orders[next(iter(self._orders))]
+                self._orders[epoch] = randomness.permutation(
+                    self.options.seed, epoch, len(self.source)
+                )
+            return self._orders[epoch]
+
+    def load(self, epoch: int, step: int):
+        """Makes one batch.
+
+        Args:
+            epoch: Which epoch, for a finite dataset; 0 for an endless one.
+            step: Which batch, of the epoch or of the endless stream.
+
+        Returns:
+            uint8 images, int32 labels (-1 where there are none), and two
+            int64 numbers that seed the augmentation of this batch.
+        """
+        seed = self.options.seed
+        positions = self.positions(int(epoch), int(step))
+        images, labels = self._images(self.indices(positions), positions)
+        if self.options.flip:
+            mirrored = (
+                randomness.uniform(seed, randomness.FLIP, positions) < 0.5
+            )
+            images[mirrored] = images[mirrored][:, :, ::-1]
+        numbers = randomness.hashes(seed, randomness.AUGMENT, positions[:1])
+        high, low = divmod(int(numbers[0]), 1 << 32)
+        return images, labels, np.array([high, low], np.int64)
+
+    def _images(self, indices, positions):
+        source = self.source
+        if isinstance(source, ArraySource) and self._fits(source.images):
+            # The usual case of data in memory: one gather, no loop.
+            labels = np.full(len(indices), -1, np.int32)
+            if source.labels is not None:
+                labels = source.labels[indices]
+            return source.images[indices], labels
+        examples = [self._prepared(int(index)) for index in indices]
+        images = [image for image, _ in examples]
+        size = self._shape[:2]
+        if self._crops_randomly:
+            where = np.stack(
+                [
+                    randomness.uniform(self.options.seed, stream, positions)
+                    for stream in (randomness.CROP_Y, randomness.CROP_X)
+                ],
+                axis=1,
+            )
+            images = [
+                crop_image(image, size, w)
+                for image, w in zip(images, where, strict=True)
+            ]
+        labels = np.array([label for _, label in examples], np.int32)
+        return np.stack(images), labels
+
+    @property
+    def _crops_randomly(self):
+        return self.options.crop == "random"
+
+    def _fits(self, images):
+        return images.shape[1:] == self._shape
+
+    def _prepared(self, index):
+        """Returns an image up to the point where chance begins."""
+        if self._cached is not None and self._cached[index] is not None:
+            return self._cached[index]
+        image, label = self.source.read(index, self._rule)
+        example = self._resized(image, index), label
+        if self._cached is not None:
+            # Two threads may decode the same image; both get the same pixels.
+            self._cached[index] = example
+        return example
+
+    def _resized(self, image, index):
+        options, size = self.options, self._shape[:2]
+        if options.image_size is None:
+            if image.shape[:2] != size:
+                raise ImageError(
+                    "Without `image_size` all images must have one size. "
+                    f"Received: {size} for the first one, and "
+                    f"{image.shape[:2]} for {self._name(index)}."
+                )
+            return image
+        if options.crop is None:
+            return resize_image(image, size, options.interpolation)
+        larger = covering_size(image.shape[:2], size, options.resize)
+        image = resize_image(image, larger, options.interpolation)
+        if self._crops_randomly:
+            return image
+        return np.ascontiguousarray(crop_centre(image, size))
+
+    def _name(self, index):
+        read_bytes = getattr(self.source, "read_bytes", None)
+        return read_bytes(index)[1] if read_bytes else f"image {index}"
+
+
+def pipeline_of(dataset) -> Pipeline | None:
+    """Returns the pipeline behind a dataset that this package made.
+
+    Args:
+        dataset: A `tf.data.Dataset`.
+
+    Returns:
+        The `Pipeline` (it has `num_examples`, `steps_per_epoch`,
+        `class_names` and `start_at(step)`), or None for any other dataset,
+        also for one that was changed after it was made (`map`, `take`, ...).
+
+    Example:
+    ```python
+    dataset = keras_vq.data.from_folder("photos", image_size=64, repeat=True)
+    pipeline = keras_vq.data.pipeline_of(dataset)
+    model.fit(dataset, steps_per_epoch=pipeline.steps_per_epoch, epochs=10)
+    resumed = pipeline.start_at(1234)
+    ```
+    """
+    return getattr(dataset, _ATTRIBUTE, None)
+
+
+def make_dataset(source: ImageSource, options: dict):
+    """Returns the dataset of a source, given options by name."""
+    return Pipeline(source, Options.from_kwargs(options)).dataset()

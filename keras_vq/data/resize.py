@@ -1,0 +1,89 @@
+"""Resizing and cropping of one uint8 image."""
+
+import numpy as np
+
+# Our names and the kernels of TensorFlow's ScaleAndTranslate. All of them are
+# stretched by the scale when they shrink an image (antialias), as Pillow's.
+KERNELS = {
+    "area": "box",
+    "bilinear": "triangle",
+    "bicubic": "keyscubic",
+    "lanczos": "lanczos3",
+}
+
+
+def resize_image(
+    image: np.ndarray, size: tuple[int, int], interpolation: str = "bicubic"
+) -> np.ndarray:
+    """Resizes with antialias; the result is rounded and clipped to uint8.
+
+    Args:
+        image: uint8 `(height, width, channels)`.
+        size: The new height and width.
+        interpolation: `"area"`, `"bilinear"`, `"bicubic"` (Keys, a = -0.5)
+            or `"lanczos"` (3 lobes). Shrinking agrees with Pillow's
+            resampling of the same name to 2 of 255 (`"area"`: where the
+            scale is a whole number), because only rounding differs.
+
+    Returns:
+        uint8 `(*size, channels)`.
+    """
+    height, width = image.shape[:2]
+    if (height, width) == tuple(size):
+        return image
+    import tensorflow as tf
+
+    with tf.device("CPU:0"):
+        resized = tf.raw_ops.ScaleAndTranslate(
+            images=image[None],
+            size=np.array(size, np.int32),
+            scale=np.array([size[0] / height, size[1] / width], np.float32),
+            translation=np.zeros(2, np.float32),
+            kernel_type=KERNELS[interpolation],
+            antialias=True,
+        ).numpy()[0]
+    return np.clip(np.rint(resized), 0, 255).astype(np.uint8)
+
+
+def covering_size(
+    shape: tuple[int, int], target: tuple[int, int], short_side: int | None
+) -> tuple[int, int]:
+    """Returns the size that keeps the aspect ratio and covers `target`.
+
+    Args:
+        shape: Height and width of the image.
+        target: Height and width to be covered.
+        short_side: If given, the shorter side becomes this long; otherwise
+            the image becomes just large enough.
+    """
+    if short_side is not None:
+        scale = short_side / min(shape)
+    else:
+        scale = max(target[0] / shape[0], target[1] / shape[1])
+    return tuple(
+        max(t, round(s * scale)) for s, t in zip(shape, target, strict=True)
+    )
+
+
+def crop_image(
+    image: np.ndarray, size: tuple[int, int], where: tuple[float, float]
+) -> np.ndarray:
+    """Cuts `size` out of an image that is at least as large.
+
+    Args:
+        image: `(height, width, channels)`.
+        size: Height and width of the result.
+        where: The offset from top and left as a fraction in [0, 1) of the
+            possible offsets; each has the same share.
+    """
+    top, left = (
+        int(w * (s - t + 1))
+        for w, s, t in zip(where, image.shape[:2], size, strict=True)
+    )
+    return image[top : top + size[0], left : left + size[1]]
+
+
+def crop_centre(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Cuts the middle out; an odd rest leaves one more at bottom or right."""
+    top, left = ((s - t) // 2 for s, t in zip(image.shape, size, strict=False))
+    return image[top : top + size[0], left : left + size[1]]

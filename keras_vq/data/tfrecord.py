@@ -1,0 +1,239 @@
+"""TFRecord files as a source that can be read in any order.
+
+The file's framing (length, checksum, data, checksum) is walked once, which
+reads twelve bytes a record; after that every record is one slice of a memory
+map. Both checksums are verified, as TensorFlow's own reader does.
+"""
+
+import dataclasses
+import glob
+import mmap
+import os
+import struct
+import threading
+
+import numpy as np
+
+from keras_vq.data.crc32c import masked_crc32c
+from keras_vq.data.errors import ImageError
+from keras_vq.data.sources import EncodedSource
+
+_HEADER = struct.Struct("<QI")
+_FRAME = _HEADER.size + 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Keys:
+    """The features of a `tf.train.Example` that are read.
+
+    Args:
+        image: The encoded picture (one bytes value).
+        label: The label (one int64 value); read only when asked for.
+    """
+
+    image: str = "image"
+    label: str = "label"
+
+
+class TFRecordSource(EncodedSource):
+    """Encoded pictures in TFRecord files of `tf.train.Example`.
+
+    Args:
+        files: A path, a glob pattern, or a list of either.
+        keys: Which features hold image and label.
+        labels: Whether to read labels.
+        parts: For each file, which of its records to take as
+            `(first, count)`; None for all.
+    """
+
+    def __init__(self, files, keys=Keys(), labels=False, parts=None):
+        self.files = expand_files(files)
+        self.keys = keys
+        self.has_labels = labels
+        parts = parts or [(0, None)] * len(self.files)
+        offsets = [
+            _part(index_records(path), path, part)
+            for path, part in zip(self.files, parts, strict=True)
+        ]
+        counts = [len(o) for o in offsets]
+        self._file = np.repeat(np.arange(len(counts)), counts)
+        self._offset = np.concatenate(offsets)
+        self._maps = {}
+        self._lock = threading.Lock()
+        if not len(self._offset):
+            raise ValueError(
+                "The TFRecord files hold no records. Received: "
+                + ", ".join(self.files)
+            )
+        self.read_bytes(0)  # Wrong keys are found now, not in the first step.
+
+    def __len__(self):
+        return len(self._offset)
+
+    def _map(self, number):
+        with self._lock:
+            if number not in self._maps:
+                with open(self.files[number], "rb") as file:
+                    self._maps[number] = mmap.mmap(
+                        file.fileno(), 0, access=mmap.ACCESS_READ
+                    )
+            return self._maps[number]
+
+    def read_record(self, index: int) -> tuple[bytes, str]:
+        """Returns the bytes of one record and its name for messages."""
+        number, offset = self._file[index], int(self._offset[index])
+        content = self._map(number)
+        name = f"The record at byte {offset} of {self.files[number]}"
+        length, _ = _HEADER.unpack_from(content, offset)
+        start = offset + _HEADER.size
+        data = content[start : start + length]
+        stored = content[start + length : start + length + 4]
+        if int.from_bytes(stored, "little") != masked_crc32c(data):
+            raise ImageError(
+                f"{name} does not match its checksum; the file is damaged. "
+                "Copy it anew."
+            )
+        return data, name
+
+    def read_bytes(self, index):
+        data, name = self.read_record(index)
+        example = _parse(data, name)
+        image = _single(example, self.keys.image, "bytes", name)
+        label = -1
+        if self.has_labels:
+            label = _single(example, self.keys.label, "int64", name)
+        return image, f"The picture in {name[0].lower()}{name[1:]}", label
+
+
+def expand_files(files) -> list[str]:
+    """Returns the sorted paths that a path, pattern or list of them means."""
+    several = isinstance(files, (list, tuple))
+    found = []
+    for entry in files if several else [files]:
+        entry = os.path.expanduser(os.fspath(entry))
+        if os.path.isfile(entry):
+            found.append(entry)
+            continue
+        matches = sorted(p for p in glob.glob(entry) if os.path.isfile(p))
+        if not matches:
+            what = (
+                "is a folder"
+                if os.path.isdir(entry)
+                else (
+                    "matches no file"
+                    if glob.has_magic(entry)
+                    else "does not exist"
+                )
+            )
+            raise FileNotFoundError(
+                "Expected TFRecord files: a path, a glob pattern, or a list "
+                f"of them. Received: {entry!r}, which {what}."
+            )
+        found += matches
+    if not found:
+        raise FileNotFoundError(
+            f"Expected TFRecord files. Received: files={files!r}"
+        )
+    return found
+
+
+def index_records(path: str) -> np.ndarray:
+    """Returns where the records of a TFRecord file begin, int64.
+
+    Raises:
+        ValueError: If the file is no TFRecord, or is truncated.
+    """
+    size = os.path.getsize(path)
+    if size == 0:
+        return np.zeros(0, np.int64)
+    with open(path, "rb") as file:
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return _walk(content, size, path)
+
+
+def _walk(content, size, path):
+    offsets, position = [], 0
+    while position < size:
+        if position + _HEADER.size > size:
+            raise _truncated(path, position, _FRAME, size)
+        header = content[position : position + _HEADER.size]
+        length, stored = _HEADER.unpack(header)
+        # The checksum is looked at where it costs nothing (the first record)
+        # or where the length is impossible, to tell damage from truncation.
+        if not offsets or position + _FRAME + length > size:
+            if stored != masked_crc32c(header[:8]):
+                raise _not_a_tfrecord(path, position, header)
+            if position + _FRAME + length > size:
+                raise _truncated(path, position, _FRAME + length, size)
+        offsets.append(position)
+        position += _FRAME + length
+    return np.array(offsets, np.int64)
+
+
+def _truncated(path, position, needed, size):
+    return ValueError(
+        f"{path} is truncated: the record at byte {position} needs {needed} "
+        f"bytes. Received: {size - position} bytes up to the end of the file. "
+        "Copy the file anew."
+    )
+
+
+def _not_a_tfrecord(path, position, header):
+    if position:
+        return ValueError(
+            f"{path} is damaged at byte {position}: the checksum of a "
+            "record's length is wrong. Copy the file anew."
+        )
+    hint = ""
+    if header[:2] == b"\x1f\x8b":
+        hint = " It is compressed with gzip; decompress it first (`gunzip`)."
+    return ValueError(
+        f"{path} is not a TFRecord file. Received: a file that starts with "
+        f"{header[:8]!r}.{hint}"
+    )
+
+
+def _part(offsets, path, part):
+    first, count = part
+    end = len(offsets) if count is None else first + count
+    if end > len(offsets):
+        raise ValueError(
+            f"{path} should hold at least {end} records. Received: "
+            f"{len(offsets)} records. Prepare the data set anew."
+        )
+    return offsets[first:end]
+
+
+def _parse(data, name):
+    import tensorflow as tf
+    from google.protobuf.message import DecodeError
+
+    try:
+        return tf.train.Example.FromString(data).features.feature
+    except DecodeError:
+        raise ImageError(
+            f"{name} is not a `tf.train.Example`; other records are not read."
+        ) from None
+
+
+def _single(features, key, kind, name):
+    if key not in features:
+        keys = ", ".join(repr(k) for k in sorted(features)) or "none"
+        raise ImageError(
+            f"{name} has no feature {key!r}. Received: the features {keys}. "
+            "Choose with `image_key` and `label_key`."
+        )
+    feature = features[key]
+    found = feature.WhichOneof("kind")
+    values = getattr(feature, f"{kind}_list").value
+    if len(values) != 1:
+        received = "nothing"
+        if found:
+            received = (
+                f"{len(getattr(feature, found).value)} value(s) in {found}"
+            )
+        raise ImageError(
+            f"The feature {key!r} of {name[0].lower()}{name[1:]} must hold "
+            f"one {kind} value. Received: {received}."
+        )
+    return values[0]
