@@ -1,0 +1,92 @@
+"""`from_preset`: a model from a name, a directory or the Hub."""
+
+import os
+import pathlib
+from typing import Any, BinaryIO
+
+import keras
+
+from keras_vq.presets.config import (
+    apply_overrides,
+    build_model,
+    registered_class,
+    set_dtype,
+)
+from keras_vq.presets.errors import PresetError
+from keras_vq.presets.manifest import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    check_fingerprint,
+    missing_file,
+)
+from keras_vq.presets.source import open_source
+from keras_vq.presets.weights import read_weights
+
+
+def load_preset(
+    cls: type,
+    preset: str | os.PathLike,
+    load_weights: bool = True,
+    dtype: Any = None,
+    **overrides,
+) -> keras.Model:
+    """Build the model that a preset describes and load its weights.
+
+    Nothing in a preset can run code, and no array is read before the whole
+    file is known to fit the model; see `docs/presets.md`.
+
+    Args:
+        cls: The class that asks. A preset of this class or of a subclass
+            of it is accepted.
+        preset: A name of `list_presets()`, a directory written by
+            `save_to_preset`, or an address "hf://user/repository", with
+            "@revision" for a commit, tag or branch.
+        load_weights: `False` builds the same model freshly initialized.
+        dtype: Optional dtype policy, such as "float32" or
+            "mixed_bfloat16"; by default the one that was saved.
+        **overrides: Arguments of the model to change. Those that change
+            the shape of a weight need `load_weights=False`.
+
+    Returns:
+        The model, not compiled.
+
+    Raises:
+        PresetError: If the preset is unknown, out of reach, damaged, not
+            to be trusted, of another class, or made by a newer package.
+
+    Example:
+    ```python
+    model = keras_vq.models.VQVAE.from_preset("vqvae_cifar")
+    codes = model.encode(images)
+    ```
+    """
+    source = open_source(preset, load_weights)
+    config = source.read_config()
+    label = str(source.directory / CONFIG_FILE)
+    target = registered_class(config, label)
+    if not issubclass(target, cls):
+        raise PresetError(
+            f"The preset {str(preset)!r} holds a {target.__name__}. "
+            f"Expected: {cls.__name__} or a subclass of it. "
+            f"Received: {config['registered_name']!r}. "
+            f"Load it with `{target.__name__}.from_preset`."
+        )
+    arguments = apply_overrides(target, config["config"], overrides)
+    if dtype is not None:
+        arguments = set_dtype(arguments, dtype)
+    if not load_weights:
+        return build_model(target, arguments, label)
+    # Hashed and read through one handle: what was checked is what is read.
+    path = source.directory / WEIGHTS_FILE
+    with _open(path) as file:
+        check_fingerprint(file, source.files[WEIGHTS_FILE], str(path))
+        model = build_model(target, arguments, label)
+        read_weights(model, file, str(path))
+    return model
+
+
+def _open(path: pathlib.Path) -> BinaryIO:
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        raise missing_file(path) from error
