@@ -6,6 +6,11 @@ from keras_vq.losses.get import (
 from keras_vq.losses.get import (
     serialize_reconstruction_loss as serialize_reconstruction_loss,
 )
+from keras_vq.losses.likelihood import (
+    DiscretizedLogisticNLL as DiscretizedLogisticNLL,
+)
+from keras_vq.losses.likelihood import GaussianNLL as GaussianNLL
+from keras_vq.losses.likelihood import Likelihood as Likelihood
 from keras_vq.losses.reconstruction import AbsoluteError as AbsoluteError
 from keras_vq.losses.reconstruction import CallableLoss as CallableLoss
 from keras_vq.losses.reconstruction import (

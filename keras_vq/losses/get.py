@@ -4,6 +4,7 @@ import inspect
 
 import keras
 
+from keras_vq.losses.likelihood import DiscretizedLogisticNLL, GaussianNLL
 from keras_vq.losses.reconstruction import (
     AbsoluteError,
     CallableLoss,
@@ -14,6 +15,8 @@ from keras_vq.losses.reconstruction import (
 _LOSSES = {
     "mse": SquaredError,
     "l1": AbsoluteError,
+    "gaussian": GaussianNLL,
+    "discretized_logistic": DiscretizedLogisticNLL,
 }
 
 
@@ -21,9 +24,10 @@ def get_reconstruction_loss(identifier) -> ReconstructionLoss:
     """Returns the reconstruction loss that `identifier` stands for.
 
     Args:
-        identifier: One of `"mse"`, `"l1"`; a `ReconstructionLoss`, which is
-            returned as it is; a `keras.losses.Loss` or any other callable of
-            (images, reconstruction), see `CallableLoss`; or what
+        identifier: One of `"mse"`, `"l1"`, `"gaussian"` (unit scale) and
+            `"discretized_logistic"` (learned scale); a `ReconstructionLoss`,
+            which is returned as it is; a `keras.losses.Loss` or any other
+            callable of (images, reconstruction), see `CallableLoss`; or what
             `serialize_reconstruction_loss` returned.
 
     Returns:

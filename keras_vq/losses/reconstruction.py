@@ -114,12 +114,24 @@ class CallableLoss(ReconstructionLoss):
         return self.function(images, reconstruction)
 
     def get_config(self):
-        function = keras.saving.serialize_keras_object(self.function)
-        return {**super().get_config(), "function": function}
+        config = super().get_config()
+        config["function"] = keras.saving.serialize_keras_object(self.function)
+        # `keras.losses.Huber(delta=...)` and others leave the arguments out of
+        # their configuration and would come back with the defaults.
+        arguments = getattr(self.function, "_fn_kwargs", None)
+        if arguments:
+            config["arguments"] = arguments
+        return config
 
     @classmethod
     def from_config(cls, config):
-        function = keras.saving.deserialize_keras_object(config["function"])
+        config = dict(config)
+        arguments = config.pop("arguments", None)
+        function = config["function"]
+        if isinstance(function, dict):
+            function = keras.saving.deserialize_keras_object(function)
+        if arguments:
+            function._fn_kwargs = arguments
         return cls(**{**config, "function": function})
 
 

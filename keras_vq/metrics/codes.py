@@ -75,7 +75,8 @@ class CodeCounts(keras.metrics.Metric):
 
     def _check_range(self, indices) -> None:
         try:
-            largest = np.max(ops.convert_to_numpy(indices), initial=-1)
+            # Not `ops.convert_to_numpy`, which warns about symbolic tensors.
+            largest = np.max(np.asarray(indices), initial=-1)
         except (NotImplementedError, TypeError, ValueError):
             return  # symbolic: nothing to look at within a graph
         if largest >= self.codebook_size:

@@ -68,16 +68,26 @@ class RunningMean:
         self.total = RunningSum(metric, f"{name}_total", unit=2.0**10)
         self.weight = RunningSum(metric, f"{name}_weight")
 
-    def add(self, values, sample_weight=None) -> None:
-        """Adds values, weighted by `sample_weight` of the leading axes."""
+    def add(self, values, *factors) -> None:
+        """Adds values, weighted by the product of the factors given.
+
+        Args:
+            values: Tensor of any shape.
+            *factors: None, or masks or weights as `broadcast_weights` takes.
+        """
         values = ops.cast(values, "float32")
         weights = ops.ones_like(values)
-        if sample_weight is not None:
-            weights = broadcast_weights(sample_weight, values)
-            # A value that is masked out must not count even if it is NaN.
-            values = ops.where(weights > 0, values, ops.zeros_like(values))
-        self.total.add(ops.sum(values * weights))
+        for factor in factors:
+            if factor is not None:
+                weights = weights * broadcast_weights(factor, values)
+        # What is masked out must not count even if it is NaN.
+        values = ops.where(weights > 0, values * weights, 0.0)
+        self.total.add(ops.sum(values))
         self.weight.add(ops.sum(weights))
+
+    def any_weight(self):
+        """Returns 1.0 where something was added, else 0.0."""
+        return ops.cast(self.weight.value() > 0, "float32")
 
     def value(self):
         """Returns the mean as a float32 tensor, 0 where nothing was added."""
