@@ -1,0 +1,105 @@
+"""`keras-vq info NAME`: what one preset is, without loading its weights."""
+
+import argparse
+import json
+
+from keras_vq.cli.environment import load_package
+
+EPILOG = """\
+examples:
+  keras-vq info vqvae_cifar
+  keras-vq info ./my_preset          a folder from model.save_to_preset()
+  keras-vq info vqvae_cifar --json   for programs
+
+The files' SHA-256 are those that are checked each time the preset is loaded.
+"""
+
+
+def add_parser(commands) -> None:
+    """Adds the command to the parser."""
+    parser = commands.add_parser(
+        "info",
+        help="describe a preset",
+        description="Describes a preset: its model and arguments, licence, "
+        "data, files and what was measured.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "preset",
+        metavar="NAME|DIR",
+        help="a name from 'keras-vq list', or a preset's folder",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the command."""
+    load_package()
+    description = describe(arguments.preset)
+    if arguments.json:
+        print(json.dumps(description, indent=2))
+    else:
+        _print(description)
+    return 0
+
+
+def describe(preset: str) -> dict:
+    """Collects what is known about a preset; its arrays are not read."""
+    from keras_vq.presets.source import open_source
+
+    source = open_source(preset)
+    config = source.read_config()
+    manifest = source.manifest
+    return {
+        "preset": preset,
+        "directory": str(source.directory),
+        "class": manifest.get("class", config["registered_name"]),
+        "description": manifest.get("description", ""),
+        "parameters": manifest.get("parameter_count"),
+        "stored_dtype": manifest.get("dtype"),
+        "licence": manifest.get("licence", ""),
+        "data": manifest.get("data", ""),
+        "keras_vq_version": manifest.get("keras_vq_version"),
+        "arguments": config["config"],
+        "metadata": manifest.get("metadata", {}),
+        "files": source.files,
+    }
+
+
+def _print(description: dict) -> None:
+    for key, value in description.items():
+        label = key.replace("_", " ")
+        if value in ("", None, {}):
+            continue
+        if key == "files":
+            print("files:")
+            for name, entry in value.items():
+                size = f"{entry['size']:,} bytes"
+                print(f"  {name}  {size}  sha256 {entry['sha256']}")
+        elif isinstance(value, dict):
+            print(f"{label}:")
+            _print_tree(value, "  ")
+        else:
+            print(f"{label}: {_plain(value)}")
+
+
+def _print_tree(tree: dict, indent: str) -> None:
+    for key, value in tree.items():
+        # A serialized layer: its class and arguments are what matters.
+        if isinstance(value, dict) and value.get("class_name") == "DTypePolicy":
+            print(f"{indent}{key}: {value['config']['name']}")
+        elif isinstance(value, dict) and "class_name" in value:
+            print(f"{indent}{key}: {value['class_name']}")
+            value = value.get("config", {})
+            _print_tree(value, indent + "  ")
+        elif isinstance(value, dict):
+            print(f"{indent}{key}:")
+            _print_tree(value, indent + "  ")
+        else:
+            print(f"{indent}{key}: {_plain(value)}")
+
+
+def _plain(value) -> str:
+    return f"{value:,}" if type(value) is int else str(value)

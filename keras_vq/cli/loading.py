@@ -1,0 +1,73 @@
+"""The model behind `--preset`, and what the commands compute with it."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_vq.cli.environment import load_package
+from keras_vq.cli.errors import CommandError
+
+
+def weights_sha256(preset: str) -> str:
+    """SHA-256 of a preset's weight file, as it is checked at loading."""
+    from keras_vq.presets.source import open_source
+
+    return open_source(preset).files["model.weights.h5"]["sha256"]
+
+
+@dataclasses.dataclass
+class Tokenizer:
+    """A model that turns uint8 images into codes and codes into images.
+
+    Attributes:
+        preset: name or folder of the preset.
+        weights_sha256: SHA-256 of its weights.
+        model: the `keras_vq.models.VQAutoencoder`.
+    """
+
+    preset: str
+    weights_sha256: str
+    model: Any
+
+    @classmethod
+    def load(cls, preset: str) -> "Tokenizer":
+        """Loads a preset; its weights are compared with their hash."""
+        load_package()
+        from keras_vq.models import VQAutoencoder
+
+        sha256 = weights_sha256(preset)
+        model = VQAutoencoder.from_preset(preset)
+        if model.channels not in (1, 3):
+            raise CommandError(
+                f"image files have 1 or 3 channels, and {preset} is a model "
+                f"of {model.channels}. Use it from Python"
+            )
+        return cls(preset, sha256, model)
+
+    def encode(self, images: np.ndarray) -> np.ndarray:
+        """Codes of uint8 images (batch, height, width, channels)."""
+        codes = self.model.encode(self.model.preprocess(images))
+        return np.asarray(codes)
+
+    def decode(
+        self, codes: Sequence[np.ndarray], size: tuple[int, int]
+    ) -> np.ndarray:
+        """uint8 images of grids of codes, all cut to (height, width)."""
+        images = self.model.decode(np.stack(codes).astype("int32"))
+        images = np.asarray(self.model.postprocess(images))
+        return images[:, : size[0], : size[1]]
+
+
+def psnr(images: np.ndarray, others: np.ndarray) -> list[float]:
+    """Peak signal-to-noise ratio of each uint8 image, in decibel."""
+    difference = images.astype("float64") - others.astype("float64")
+    error = np.mean(np.square(difference), axis=(1, 2, 3))
+    with np.errstate(divide="ignore"):
+        return (10 * np.log10(255.0**2 / error)).tolist()
+
+
+def beside(images: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Puts each image to the left of the other one of its number."""
+    return np.concatenate([images, others], axis=2)

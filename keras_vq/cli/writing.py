@@ -1,0 +1,62 @@
+"""Where results go, and what they must not destroy."""
+
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from keras_vq.cli.errors import CommandError
+
+
+def png_names(names: Sequence[str]) -> list[str]:
+    """Gives every image a name of its own that ends in .png.
+
+    `cat.jpg` becomes `cat.png`; where another file would get the same name
+    (`cat.jpg` beside `cat.png`), both keep their whole name: `cat.jpg.png`.
+    """
+    short = [PurePosixPath(name).with_suffix(".png") for name in names]
+    # Compared without case: many file systems do not tell Cat from cat.
+    keys = [str(name).lower() for name in short]
+    return [
+        str(short[index]) if keys.count(key) == 1 else names[index] + ".png"
+        for index, key in enumerate(keys)
+    ]
+
+
+def check_outputs(
+    outputs: Sequence[Path], overwrite: bool, inputs: Sequence[Path] = ()
+) -> None:
+    """Refuses to write where something would be lost.
+
+    Args:
+        outputs: the files that are going to be written.
+        overwrite: whether existing ones may be replaced.
+        inputs: files that must never be replaced.
+    """
+    sources = {path.resolve() for path in inputs}
+    for path in outputs:
+        if path.resolve() in sources:
+            raise CommandError(
+                f"{path} is one of the images to read and would be replaced "
+                "by the result. Write to another folder"
+            )
+    folder = next((path for path in outputs if path.is_dir()), None)
+    if folder is not None:
+        raise CommandError(
+            f"{folder} is a folder, and a file of that name has to be written"
+        )
+    there = [path for path in outputs if path.exists()]
+    if there and not overwrite:
+        others = f" (and {len(there) - 1} more)" if len(there) > 1 else ""
+        raise CommandError(
+            f"{there[0]}{others} exists already. Add --overwrite to replace "
+            "it, or choose another name"
+        )
+
+
+def inside(folder: Path, name: str) -> Path:
+    """Joins a folder and a name from a file, which must stay inside of it."""
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    if not parts or ".." in parts or ":" in parts[0] or parts[0] == "/":
+        raise CommandError(
+            f"expected the name of a file below {folder}. Received: {name!r}"
+        )
+    return folder.joinpath(*parts)
