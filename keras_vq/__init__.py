@@ -1,7 +1,24 @@
 """Vector-quantized image models for Keras 3."""
 
-from keras_vq import layers as layers
-from keras_vq import losses as losses
-from keras_vq import metrics as metrics
-from keras_vq import models as models
+import sys as _sys
+from pathlib import Path as _Path
+
 from keras_vq.version import __version__ as __version__
+
+
+def _waits_for_keras() -> bool:
+    """Whether this process is the program `keras-vq` and has just begun.
+
+    It answers `--help` without the seconds that Keras takes to load, and sets
+    TensorFlow's log level first; then it loads this package once more.
+    """
+    program = _Path(_sys.argv[0]).stem if _sys.argv else ""
+    as_module = program == "-m" and "keras_vq.cli" in _sys.orig_argv
+    return "keras" not in _sys.modules and (program == "keras-vq" or as_module)
+
+
+if not _waits_for_keras():
+    from keras_vq import layers as layers
+    from keras_vq import losses as losses
+    from keras_vq import metrics as metrics
+    from keras_vq import models as models
