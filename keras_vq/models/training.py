@@ -32,6 +32,11 @@ class TrainingMixin:
         self._trackers = self._create_trackers()
         self._trackers |= {n: keras.metrics.Mean(n) for n in loss_names}
 
+    @property
+    def training_state(self) -> list:
+        """Variables that count the training: no part of a preset."""
+        return [self.steps, self.skipped_steps]
+
     def _add_counter(self, name):
         return self.add_weight(
             name=name,
@@ -261,7 +266,12 @@ class TrainingMixin:
             for i, variable in enumerate(variables):
                 variable.assign(averages[f"average_{i}"])
         own = {k: v for k, v in values.items() if k not in averages}
-        super().load_own_variables(own)
+        # The file of a preset has no counters; those of the model stay.
+        present = {}
+        super().save_own_variables(present)
+        state = {id(variable) for variable in self.training_state}
+        kept = {k: v for k, v in present.items() if id(v) in state}
+        super().load_own_variables({**kept, **own})
 
 
 def _batches(data):
