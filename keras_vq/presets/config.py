@@ -247,14 +247,21 @@ def _registered(name: Any) -> Any:
 
 
 def _accepted_arguments(target: type) -> set[str]:
-    parameters = inspect.signature(target.__init__).parameters.values()
-    named = {
-        p.name
-        for p in parameters
-        if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
-    }
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        named |= {"name", "trainable", "dtype"}
+    """Names that the constructor takes, or hands on to its bases."""
+    named = {"name", "trainable", "dtype"}
+    for base in target.__mro__:
+        if base is keras.Model:
+            break
+        if "__init__" not in vars(base):
+            continue
+        parameters = inspect.signature(base.__init__).parameters.values()
+        named |= {
+            p.name
+            for p in parameters
+            if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+        }
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
     return named - {"self"}
 
 
