@@ -87,7 +87,7 @@ def _decode(data, header: Header, name):
                 return ops.DecodeBmp(contents=data).numpy()[..., :3]
             else:
                 image = ops.DecodeImage(
-                    contents=data,
+                    contents=_decodable(data),
                     channels=4 if header.alpha else 3,
                     expand_animations=False,
                 )
@@ -98,6 +98,17 @@ def _decode(data, header: Header, name):
             f"{name} cannot be decoded as {header.kind.upper()}; the file is "
             f"damaged or truncated ({reason})."
         ) from None
+
+
+def _decodable(data):
+    """Returns the data of a WebP so that TensorFlow decodes it.
+
+    An animation is only decoded with four channels, and those only where the
+    header's bit for transparency (0x10) is set; frames without it are opaque.
+    """
+    if data[12:16] == b"VP8X" and data[20] & 0x02:
+        return data[:20] + bytes([data[20] | 0x10]) + data[21:]
+    return data
 
 
 def _to_8_bit(image):

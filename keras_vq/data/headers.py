@@ -52,10 +52,8 @@ def read_header(data: bytes, name: str) -> Header:
     """
     if not data:
         raise ImageError(f"{name} is empty; expected a picture.")
-    for magic, read in _READERS:
-        if data.startswith(magic):
-            break
-    else:
+    read = next((r for m, r in _READERS if data.startswith(m)), None)
+    if read is None:
         raise ImageError(
             f"{name} is not a picture that can be read; expected {SUPPORTED}. "
             f"Received: a file that starts with {data[:12]!r}. Convert it to "
@@ -114,7 +112,7 @@ def _jpeg(data, name):
 
 
 def _png(data, name):
-    if data[12:16] != b"IHDR":
+    if data[12:16] != b"IHDR" and len(data) > 16:
         raise ImageError(f"{name} is a damaged PNG (no IHDR).")
     width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
     alpha, orientation, position = colour in (4, 6), 1, 33
@@ -176,7 +174,8 @@ def _webp(data, name):
             "webp",
             height + (height_high << 16) + 1,
             width + (width_high << 16) + 1,
-            alpha=bool(flags & 0x10),
+            # An animation (0x02) is decoded with four channels as well.
+            alpha=bool(flags & 0x12),
             orientation=_webp_orientation(data) if flags & 0x08 else 1,
         )
     raise ImageError(f"{name} is a damaged WebP (chunk {kind!r}).")

@@ -149,6 +149,11 @@ def read_pickle(path: str):
         )
     with open(path, "rb") as file:
         data = file.read()
+    if not data.endswith(pickle.STOP):
+        raise ValueError(
+            f"{path} is not a complete pickle: its end is missing. Received: "
+            f"{size} bytes. Copy it anew."
+        )
     reader = _Reader(io.BytesIO(data), encoding="bytes")
     try:
         return reader.load()
