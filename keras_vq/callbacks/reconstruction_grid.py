@@ -73,7 +73,7 @@ class ReconstructionGrid(keras.callbacks.Callback):
             )
         self.images = first_images(images, max_images)
         # What could not be drawn later is refused now.
-        comparison_grid(self.images, self.images)
+        comparison_grid(self.images, self.images, columns, scale=scale)
         self.directory = Path(directory)
         self.every = every
         self.columns = columns

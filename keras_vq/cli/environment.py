@@ -18,7 +18,7 @@ def debugging() -> bool:
 
 def silence() -> None:
     """Asks TensorFlow for errors only; a level set by the user stays."""
-    if not debugging():
+    if not debugging() and "tensorflow" not in sys.modules:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
