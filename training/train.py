@@ -1,0 +1,145 @@
+"""`keras-vq train NAME`, also `python -m keras_vq.training.train NAME`."""
+
+import argparse
+import dataclasses
+import os
+import pathlib
+import shlex
+import sys
+
+_DESCRIPTION = """\
+Trains a preset with its recipe, from data to model card.
+
+Writes to the output directory, while it runs: checkpoint.keras (the whole
+state, each epoch), log.csv, reconstructions/; at the end: preset/ (for
+`from_preset`), results.json (figures with their protocol) and README.md (the
+model card).
+"""
+
+_EPILOG = """\
+examples:
+  keras-vq train vqvae_cifar --data-dir data
+  keras-vq train vqvae_cifar --data-dir data --strategy mirrored
+  keras-vq train vqvae_cifar --data-dir data --steps 2000 --output-dir short
+  keras-vq train vqvae_cifar --data-dir data --resume
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command line.
+
+    Args:
+        arguments: Words of the command line after `train`.
+
+    Returns:
+        The exit code.
+    """
+    words = sys.argv[1:] if arguments is None else arguments
+    parsed = _parser().parse_args(words)
+    # Late, so that --help is quick.
+    from keras_vq.training.recipe import load_recipe
+    from keras_vq.training.run import Run, train
+
+    recipe = load_recipe(parsed.name)
+    changes = {
+        name: value
+        for name in ("steps", "batch_size", "learning_rate", "steps_per_epoch")
+        if (value := getattr(parsed, name)) is not None
+    }
+    recipe = dataclasses.replace(recipe, **changes)
+    if recipe.warmup_steps >= recipe.steps:
+        recipe = dataclasses.replace(recipe, warmup_steps=recipe.steps // 10)
+    run = Run(
+        data_dir=pathlib.Path(parsed.data_dir).expanduser(),
+        output_dir=pathlib.Path(
+            parsed.output_dir or f"runs/{recipe.name}"
+        ).expanduser(),
+        strategy=parsed.strategy,
+        dtype=parsed.dtype,
+        seed=parsed.seed,
+        resume=parsed.resume,
+        tensorboard=parsed.tensorboard,
+        jit_compile=parsed.jit_compile,
+        command=_command(words),
+    )
+    results = train(recipe, run)
+    figures = results["evaluation"]
+    print(
+        f"{recipe.name}: {figures['psnr_db']:.2f} dB PSNR, "
+        f"{figures['codes_used']} of {figures['codebook_size']} codes used, "
+        f"perplexity {figures['perplexity']:.1f}\n"
+        f"written to {run.output_dir}"
+    )
+    return 0
+
+
+def _command(words: list[str]) -> str:
+    """The command as anybody could repeat it: without this machine's paths."""
+    words = list(words)
+    for i, word in enumerate(words[:-1]):
+        if word == "--data-dir":
+            words[i + 1] = "DIR"
+        elif word == "--output-dir":
+            words[i + 1] = "OUT"
+    return shlex.join(["keras-vq", "train", *words])
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="keras-vq train",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", help="preset to train, such as vqvae_cifar")
+    parser.add_argument(
+        "--data-dir",
+        default=os.environ.get("KERAS_VQ_DATA"),
+        required="KERAS_VQ_DATA" not in os.environ,
+        help="directory of the data (or set KERAS_VQ_DATA); what is looked "
+        "for in it stands in the recipe's README",
+    )
+    parser.add_argument(
+        "--output-dir", help="where to write (default: runs/NAME)"
+    )
+    parser.add_argument(
+        "--strategy",
+        choices=("one", "mirrored"),
+        default="one",
+        help="one device, or all GPUs of this machine",
+    )
+    parser.add_argument(
+        "--steps", type=int, help="training steps (default: the recipe's)"
+    )
+    parser.add_argument(
+        "--batch-size", type=int, help="images per step over all replicas"
+    )
+    parser.add_argument(
+        "--learning-rate", type=float, help="peak of the learning rate"
+    )
+    parser.add_argument(
+        "--steps-per-epoch", type=int, help="steps between two validations"
+    )
+    parser.add_argument(
+        "--dtype",
+        help="dtype policy: float32, mixed_bfloat16 or mixed_float16",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of weights and data"
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the checkpoint in the output directory",
+    )
+    parser.add_argument(
+        "--tensorboard", action="store_true", help="write TensorBoard logs"
+    )
+    parser.add_argument(
+        "--jit-compile", action="store_true", help="compile with XLA"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
