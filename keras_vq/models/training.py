@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_vq import trainers
+from keras_vq.metrics import bind_likelihood
 from keras_vq.models.images import check_images
 from keras_vq.trainers import checks
 from keras_vq.trainers.weight_average import WeightAverage
@@ -112,6 +113,7 @@ class TrainingMixin:
             kwargs.get("steps_per_execution", 1), strategy
         )
         super().compile(optimizer=optimizer, metrics=metrics, **kwargs)
+        self._build_metrics(metrics)
         checks.check_optimizer(self.optimizer, strategy)
         # An optimizer that is not built when a file is loaded would start
         # over without its slots, and without an error.
@@ -122,6 +124,14 @@ class TrainingMixin:
         self.weight_average = None
         if weight_ema is not None:
             self.weight_average = WeightAverage(self.weights, weight_ema)
+
+    def _build_metrics(self, metrics):
+        bind_likelihood(metrics, self.reconstruction_loss)
+        # Under a strategy, Keras would build them with the targets of `fit`,
+        # which are labels or nothing, while they get images.
+        if self._compile_metrics is not None:
+            image = keras.KerasTensor((None, None, None, self.channels))
+            self._compile_metrics.build(image, image)
 
     def get_compile_config(self):
         config = super().get_compile_config()
