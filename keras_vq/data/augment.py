@@ -40,7 +40,8 @@ def make_augmentation(options, shape):
 
     Returns:
         A function that takes float32 images with values 0 to 255 and two
-        int64 seeds, and returns float32 images within 0 to 255.
+        int64 seeds, and returns float32 images within 0 to 255; and whether
+        its result follows from the arguments alone.
 
     Raises:
         ValueError: If the result is no batch of images with the same
@@ -64,8 +65,7 @@ def make_augmentation(options, shape):
             tf.TensorSpec((2,), tf.int64),
         )
     _check_result(traced, shape, options.augment)
-    _check_state(traced, options)
-    return augment
+    return augment, _follows_from_arguments(traced, options)
 
 
 def _from_layer(layer, shape):
@@ -76,7 +76,7 @@ def _from_layer(layer, shape):
     is_layer = isinstance(layer, keras.Layer)
     if is_layer:
         if not layer.built:
-            layer.build((None, *shape))
+            layer(keras.Input(shape))
         if layer.compute_dtype != "float32":
             warnings.warn(
                 f"The augmentation layer {layer.name!r} computes in "
@@ -143,14 +143,14 @@ def _check_result(traced, shape, augment):
         )
 
 
-def _check_state(traced, options):
+def _follows_from_arguments(traced, options):
     graph = traced.graph.as_graph_def()
     nodes = list(graph.node)
     for function in graph.library.function:
         nodes += function.node_def
     stateful = sorted({node.op for node in nodes} & _STATEFUL)
     if not stateful:
-        return
+        return True
     reason = (
         f"The augmentation {options.augment!r} draws random numbers with "
         f"{', '.join(stateful)}, whose state is hidden, so that its batches "
@@ -160,6 +160,7 @@ def _check_state(traced, options):
     if options.repeat:
         raise ValueError(f"{reason} Received: repeat=True")
     warnings.warn(reason, stacklevel=2)
+    return False
 
 
 def random_resized_crop(size):

@@ -107,8 +107,9 @@ class Pipeline:
                 "examples."
             )
         dataset = self._steps(tf).map(
-            self._batch_function(tf), num_parallel_calls=tf.data.AUTOTUNE
+            self._loader(tf), num_parallel_calls=tf.data.AUTOTUNE
         )
+        dataset = self._finished(tf, dataset)
         if not options.repeat:
             dataset = dataset.apply(
                 tf.data.experimental.assert_cardinality(self.steps_per_epoch)
@@ -141,16 +142,15 @@ class Pipeline:
 
         return tf.data.Dataset.range(1).map(next_epoch).flat_map(steps_of)
 
-    def _batch_function(self, tf):
+    def _loader(self, tf):
+        """Returns the function from (epoch, step) to uint8 and seeds."""
         options = self.options
         full = options.repeat or options.drop_remainder
         size = options.batch_size if full else None
         if not full and self.num_examples % options.batch_size == 0:
             size = options.batch_size
-        height, width, channels = self._shape
-        augment = self._augmentation()
 
-        def batch(epoch, step):
+        def load(epoch, step):
             # Stateless for TensorFlow: the result follows from the arguments,
             # so that determinism settings need not make this map serial.
             images, labels, seeds = tf.numpy_function(
@@ -159,22 +159,31 @@ class Pipeline:
                 [tf.uint8, tf.int32, tf.int64],
                 stateful=False,
             )
-            images = tf.ensure_shape(images, (size, height, width, channels))
+            images = tf.ensure_shape(images, (size, *self._shape))
             labels = tf.ensure_shape(labels, (size,))
+            return images, labels, tf.ensure_shape(seeds, (2,))
+
+        return load
+
+    def _finished(self, tf, dataset):
+        """Augments whole batches, and converts them to [-1, 1]."""
+        options = self.options
+        augment, parallel = None, tf.data.AUTOTUNE
+        if options.augment is not None:
+            from keras_vq.data.augment import make_augmentation
+
+            augment, stateless = make_augmentation(options, self._shape)
+            # What hides a state is at least not left to the threads' timing.
+            parallel = parallel if stateless else None
+
+        def finish(images, labels, seeds):
             images = tf.cast(images, tf.float32)
             if augment is not None:
-                images = augment(images, tf.ensure_shape(seeds, (2,)))
+                images = augment(images, seeds)
             images = images / 127.5 - 1.0
             return (images, labels) if options.labels else images
 
-        return batch
-
-    def _augmentation(self):
-        if self.options.augment is None:
-            return None
-        from keras_vq.data.augment import make_augmentation
-
-        return make_augmentation(self.options, self._shape)
+        return dataset.map(finish, num_parallel_calls=parallel)
 
     def _find_shape(self):
         """Returns the shape of one image in the batch."""
