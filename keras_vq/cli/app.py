@@ -43,6 +43,10 @@ Errors are one line; --debug (or KERAS_VQ_DEBUG=1) shows where they come from.
 class _Parser(argparse.ArgumentParser):
     """Reports a wrong command line in one line, like any other error."""
 
+    def __init__(self, **kwargs):
+        # An abbreviation would change its meaning with the next option.
+        super().__init__(**{"allow_abbrev": False, **kwargs})
+
     def error(self, message: str):
         raise UsageError(f"{message} (see '{self.prog} --help')")
 
@@ -54,7 +58,6 @@ def build_parser() -> argparse.ArgumentParser:
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument(
         "--version", action="version", version=f"keras-vq {__version__}"

@@ -113,7 +113,7 @@ class ImageReader:
             return None
 
     def _decode(self, path: Path) -> np.ndarray:
-        from keras_vq.data.decode import decode_image
+        from keras_vq.data import decode_image
         from keras_vq.data.resize import (
             covering_size,
             crop_centre,
