@@ -18,7 +18,12 @@ def _waits_for_keras() -> bool:
 
 
 if not _waits_for_keras():
+    from keras_vq import callbacks as callbacks
+    from keras_vq import data as data
     from keras_vq import layers as layers
     from keras_vq import losses as losses
     from keras_vq import metrics as metrics
     from keras_vq import models as models
+    from keras_vq import presets as presets
+    from keras_vq import utils as utils
+    from keras_vq.presets import list_presets as list_presets
