@@ -51,8 +51,6 @@ def add_parser(commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
-    from keras_vq.cli.loading import Tokenizer
-
     source, target = arguments.source, arguments.target
     options.require(
         target.suffix == ".npz",
@@ -61,6 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     options.check_source(source)
     load_package()
     from keras_vq.cli.codes import CodeFile, write_codes
+    from keras_vq.cli.loading import Tokenizer
     from keras_vq.cli.reading import ImageReader, find_images
     from keras_vq.cli.writing import check_outputs
 

@@ -53,10 +53,10 @@ def add_parser(commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
-    from keras_vq.cli.loading import Tokenizer, beside, psnr
-
     options.check_source(arguments.source)
     load_package()
+    # Everything from here on needs NumPy or more.
+    from keras_vq.cli.loading import Tokenizer, beside, psnr
     from keras_vq.cli.reading import ImageReader, find_images
     from keras_vq.cli.writing import check_outputs
     from keras_vq.utils.images import write_png

@@ -41,7 +41,8 @@ def split_words(words: list[str]) -> tuple[list[str], list[str]]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
-    load_package()
+    if not {"-h", "--help"} & set(arguments.passed_on):
+        load_package()
     try:
         train = importlib.import_module("keras_vq.training.train")
     except ModuleNotFoundError as error:

@@ -1,0 +1,187 @@
+"""The program as a whole: help, list, info, train, and how quiet it is."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cli_helpers import assert_shows, load, make_preset, reconstruction
+
+import keras_vq
+from keras_vq.presets import pin, registry
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = ("list", "info", "reconstruct", "encode", "decode", "train")
+
+
+@pytest.fixture
+def known(monkeypatch, tmp_path):
+    """A registry with one preset, called vqvae_test."""
+    folder = tmp_path / "applications" / "vqvae_test" / "preset"
+    preset = make_preset(folder, seed=7)
+    path = folder / "metadata.json"
+    metadata = json.loads(path.read_text())
+    metadata["description"] = "Reconstructs noise."
+    metadata["licence"] = "CC0-1.0"
+    path.write_text(json.dumps(metadata))
+    entry = {"vqvae_test": pin.pin("vqvae_test", folder)}
+    (tmp_path / "registry.json").write_text(json.dumps(entry))
+    monkeypatch.setattr(registry, "REGISTRY_PATH", tmp_path / "registry.json")
+    monkeypatch.setattr(registry, "bundled_directories", lambda name: [folder])
+    return preset
+
+
+def test_list(program, known):
+    status, text, error = program("list")
+    assert (status, error) == (0, "")
+    header, row = text.splitlines()
+    assert header.split() == [
+        "NAME", "MODEL", "PARAMETERS", "LICENCE", "DESCRIPTION",
+    ]  # fmt: skip
+    count = keras_vq.models.VQVAE.from_preset(known).count_params()
+    assert row.split(maxsplit=4) == [
+        "vqvae_test", "VQVAE", f"{count:,}", "CC0-1.0", "Reconstructs noise.",
+    ]  # fmt: skip
+    (entry,) = json.loads(program("list", "--json")[1])
+    assert (entry["name"], entry["parameters"]) == ("vqvae_test", count)
+
+
+def test_list_of_what_is_installed(program):
+    status, text, _ = program("list", "--json")
+    assert status == 0
+    names = [entry["name"] for entry in json.loads(text)]
+    assert names == sorted(keras_vq.presets.list_presets())
+
+
+def test_list_without_presets(program, monkeypatch, tmp_path):
+    (tmp_path / "registry.json").write_text("{}")
+    monkeypatch.setattr(registry, "REGISTRY_PATH", tmp_path / "registry.json")
+    status, text, error = program("list")
+    assert (status, error) == (0, "")
+    assert "No presets are installed" in text
+    assert program("list", "--json")[1] == "[]\n"
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+def test_info(program, known, by_name):
+    preset = "vqvae_test" if by_name else known
+    status, text, error = program("info", preset)
+    assert (status, error) == (0, "")
+    files = json.loads(Path(known, "metadata.json").read_text())["files"]
+    for part in (
+        f"preset: {preset}",
+        "class: keras_vq>VQVAE",
+        "description: Reconstructs noise.",
+        "licence: CC0-1.0",
+        "  codebook_size: 32",
+        files["model.weights.h5"]["sha256"],
+    ):
+        assert part in text
+    description = json.loads(program("info", preset, "--json")[1])
+    assert description["arguments"]["codebook_size"] == 32
+    assert description["files"]["model.weights.h5"] == files["model.weights.h5"]
+
+
+def test_info_of_an_unknown_name(fails, known):
+    message = fails("info", "vqvae_tset")
+    assert "Did you mean 'vqvae_test'?" in message
+
+
+def test_the_name_goes_into_the_codes(program, known, photos, tmp_path):
+    path, out = tmp_path / "codes.npz", tmp_path / "out"
+    options = ["--preset", "vqvae_test"]
+    assert program("encode", photos, path, *options)[0] == 0
+    status, text, _ = program("decode", path, out)
+    assert status == 0 and "with vqvae_test" in text
+    expected, _ = reconstruction(known, load(photos / "b.png"))
+    assert_shows(load(out / "b.png"), expected)
+
+
+def test_help_teaches(program):
+    status, text, error = program("--help")
+    assert (status, error) == (0, "")
+    assert all(name in text for name in COMMANDS)
+    assert "examples:" in text
+    for name in COMMANDS[:-1]:
+        status, text, _ = program(name, "--help")
+        assert status == 0
+        assert f"examples:\n  keras-vq {name}" in text or name == "decode"
+        assert "keras-vq " + name in text.split("examples:")[1]
+
+
+def test_version(program):
+    assert program("--version") == (0, f"keras-vq {keras_vq.__version__}\n", "")
+
+
+def test_train_goes_to_the_launcher(program, monkeypatch):
+    launcher = pytest.importorskip("keras_vq.training.train")
+    status, text, _ = program("train", "--help")
+    assert status == 0 and "--strategy" in text
+    seen = []
+    monkeypatch.setattr(launcher, "main", lambda words: seen.append(words) or 3)
+    words = ["vqvae_cifar", "--data-dir", "DIR", "--help-me", "--json"]
+    assert program("train", *words)[0] == 3
+    assert program("--debug", "train", *words)[0] == 3
+    assert seen == [words, words]
+
+
+@pytest.mark.parametrize("words", [[], ["paint"], ["list", "more"], ["--x"]])
+def test_wrong_usage(fails, words):
+    assert "keras-vq" in fails(*words, status=2)
+
+
+def test_interruption(program, monkeypatch):
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(keras_vq.presets, "list_presets", interrupt)
+    assert program("list") == (130, "", "keras-vq: interrupted\n")
+
+
+def test_help_and_mistakes_need_neither_keras_nor_numpy():
+    # What takes seconds to import must not be needed to explain a command.
+    code = (
+        "import sys; sys.argv = ['/usr/bin/keras-vq'];"
+        "from keras_vq.cli import main;"
+        "codes = [main(['--help']), main(['encode', '-h']), main(['paint']),"
+        " main(['encode', 'nothing', 'x.npz']), main(['decode', 'x.npz'])];"
+        "assert codes == [0, 0, 2, 1, 2], codes;"
+        "loaded = {'keras', 'numpy', 'tensorflow'} & set(sys.modules);"
+        "assert not loaded, loaded"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def run(*words, **environment):
+    env = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    return subprocess.run(
+        [sys.executable, "-m", "keras_vq.cli", *map(str, words)],
+        env={**env, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_the_process_is_quiet(preset, photos, tmp_path):
+    command = ["reconstruct", photos, tmp_path / "out", "--preset", preset]
+    done = run(*command)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("\n") == 1
+    expected, _ = reconstruction(preset, load(photos / "b.png"))
+    assert_shows(load(tmp_path / "out" / "b.png"), expected)
+    done = run(*command)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "exists already" in done.stderr
+
+
+def test_an_import_that_fails_shows_why():
+    done = run("list", KERAS_BACKEND="nonsense")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("keras-vq: error: ")
+    assert "nonsense" in done.stderr
