@@ -118,6 +118,11 @@ class Quantizer(keras.layers.Layer):
         """Bits that the indices of one position take, without coding."""
         return self.num_codebooks * math.log2(self.codebook_size)
 
+    def indices_shape(self, rank: int) -> tuple:
+        """Shape of the indices of latents with `rank` axes, sizes unknown."""
+        codebooks = (self.num_codebooks,) if self.num_codebooks > 1 else ()
+        return (None,) * (rank - 1) + codebooks
+
     @property
     def initialized(self) -> bool:
         """Whether the codebook has its start values (see `adapt`)."""
