@@ -70,7 +70,7 @@ def train(recipe: Recipe, run: Run) -> dict:
     keras.utils.set_random_seed(run.seed)
     with _strategy(run.strategy).scope():
         model = _model(recipe, run)
-    first = int(model.steps)
+    first = _number(model.steps)
     dataset = recipe.train_data(
         run.data_dir,
         batch_size=recipe.batch_size,
@@ -96,6 +96,11 @@ def train(recipe: Recipe, run: Run) -> dict:
     _write_text(run.output_dir / "results.json", json.dumps(results, indent=2))
     _write_text(run.output_dir / "README.md", write_card(results))
     return results
+
+
+def _number(counter) -> int:
+    # `int` cannot read a variable that every replica has a copy of.
+    return int(keras.ops.convert_to_numpy(counter))
 
 
 def _strategy(name):
@@ -188,8 +193,8 @@ def _results(recipe, run, model, figures, clock):
         "training": {
             "training_data": recipe.data,
             "command": run.command,
-            "steps": int(model.steps),
-            "skipped_steps": int(model.skipped_steps),
+            "steps": _number(model.steps),
+            "skipped_steps": _number(model.skipped_steps),
             "batch_size": recipe.batch_size,
             "learning_rate": recipe.learning_rate,
             "warmup_steps": recipe.warmup_steps,

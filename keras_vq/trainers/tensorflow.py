@@ -29,12 +29,12 @@ from keras_vq.layers.quantizers.slots import statistics_slot
 
 def train_step(model, data):
     """Takes one training step and returns the logs."""
-    images = _images(data)
+    images, count = _images(data)
     model.steps.assign_add(1)
     variables = model.trainable_variables
     guarded = _Guard(_batch_statistics(model))
 
-    share, replica, replicas = _share_of_replica(images)
+    share, replica, replicas = _share_of_replica(count)
     parts = _split(images, model.accumulation_steps)
     results, gradients, statistics = [], None, None
     for index, part in enumerate(parts):
@@ -49,7 +49,7 @@ def train_step(model, data):
 
     terms = _weighted_terms(results, parts, images)
     finite = _all_finite([*terms.values(), *_present(gradients)])
-    statistics = _all_reduce(statistics)
+    statistics = _all_reduce(_nothing_if_empty(statistics, count))
     if model.clipnorm is not None:
         gradients = _clip(model, _all_reduce(gradients), replicas)
     _gate(model, finite, gradients, statistics)
@@ -61,24 +61,47 @@ def train_step(model, data):
     indices = tf.nest.map_structure(
         lambda *i: _concat(i), *[r["indices"] for r in results]
     )
-    logs = _update_metrics(model, images, terms, reconstruction, indices)
+    _update_metrics(model, count, images, terms, reconstruction, indices)
     guarded.restore_unless(finite)
-    return logs
+    return model.get_metrics_result()
 
 
 def test_step(model, data):
     """Evaluates one batch and returns the logs."""
-    images = _images(data)
+    images, count = _images(data)
     result = model.generator_losses(images, training=False)
     terms = {**result["losses"], "loss": model.total_loss(result["losses"])}
-    return _update_metrics(
-        model, images, terms, result["reconstruction"], result["indices"]
+    _update_metrics(
+        model,
+        count,
+        images,
+        terms,
+        result["reconstruction"],
+        result["indices"],
     )
+    return model.get_metrics_result()
 
 
 def _images(data):
+    """The images of this replica, and how many there are.
+
+    The last batch of an epoch may leave a replica without any, and
+    convolutions fail on an empty batch: it gets one grey image then, which
+    counts nowhere.
+    """
     images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-    return images
+    count = tf.shape(images)[0]
+    if tf.distribute.get_replica_context().num_replicas_in_sync > 1:
+        rest = [[0, 0]] * (len(images.shape) - 1)
+        images = tf.pad(images, [[0, tf.maximum(1 - count, 0)], *rest])
+    return images, count
+
+
+def _nothing_if_empty(statistics, count):
+    if tf.distribute.get_replica_context().num_replicas_in_sync == 1:
+        return statistics
+    there = tf.cast(count > 0, tf.float32)
+    return tf.nest.map_structure(lambda s: s * there, statistics)
 
 
 def _gradients(model, images, variables, share):
@@ -102,13 +125,13 @@ def _share(part, whole):
     return tf.cast(tf.shape(part)[0], tf.float32) / tf.maximum(count, 1.0)
 
 
-def _share_of_replica(images):
+def _share_of_replica(count):
     """Share of this replica in the global batch, its number, how many."""
     context = tf.distribute.get_replica_context()
     replicas = context.num_replicas_in_sync
     if replicas == 1:
         return 1.0, 0, 1
-    count = tf.cast(tf.shape(images)[0], tf.float32)
+    count = tf.cast(count, tf.float32)
     total = context.all_reduce(tf.distribute.ReduceOp.SUM, count)
     share = count / tf.maximum(total, 1.0)
     return share, context.replica_id_in_sync_group, replicas
@@ -267,11 +290,14 @@ class _Guard:
             variable.assign(tf.where(condition, variable.value, value))
 
 
-# Logs
+# Metrics
 
 
-def _update_metrics(model, images, terms, reconstruction, indices):
-    model.update_trackers(terms, indices, batch_size=tf.shape(images)[0])
-    return model.compute_metrics(
+def _update_metrics(model, count, images, terms, reconstruction, indices):
+    if tf.distribute.get_replica_context().num_replicas_in_sync > 1:
+        images, reconstruction = images[:count], reconstruction[:count]
+        indices = tf.nest.map_structure(lambda i: i[:count], indices)
+    model.update_trackers(terms, indices, batch_size=count)
+    model.compute_metrics(
         x=images, y=images, y_pred=reconstruction, sample_weight=None
     )
