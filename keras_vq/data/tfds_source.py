@@ -78,7 +78,7 @@ def _builder(tfds, name, data_dir):
 
 
 def _check_features(tfds, builder, name, keys):
-    features = builder.info.features
+    features = dict(builder.info.features.items())
     if not isinstance(features.get(keys.image), tfds.features.Image):
         images = [
             key
