@@ -130,7 +130,8 @@ class TrainingMixin:
         # Under a strategy, Keras would build them with the targets of `fit`,
         # which are labels or nothing, while they get images.
         if self._compile_metrics is not None:
-            image = keras.KerasTensor((None, None, None, self.channels))
+            shape = (None,) * (self._image_rank - 1) + (self.channels,)
+            image = keras.KerasTensor(shape)
             self._compile_metrics.build(image, image)
 
     def get_compile_config(self):

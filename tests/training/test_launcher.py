@@ -1,0 +1,208 @@
+"""The launcher: a run from data to card, and a run that goes on."""
+
+import dataclasses
+import json
+
+import keras
+import numpy as np
+import pytest
+
+import keras_vq
+from keras_vq.training import run as run_module
+from keras_vq.training import train as train_module
+from keras_vq.training.card import write_card
+from keras_vq.training.recipe import (
+    EvaluationSet,
+    Recipe,
+    load_recipe,
+    recipe_names,
+)
+from keras_vq.training.run import Run
+
+
+def _images(count, seed):
+    """Smooth uint8 images that a small network can learn."""
+    rng = np.random.default_rng(seed)
+    corners = rng.uniform(0, 255, (count, 2, 2, 3)).astype("float32")
+    return np.asarray(
+        keras.ops.image.resize(corners, (16, 16), interpolation="bilinear")
+    ).astype("uint8")
+
+
+def _build_model(dtype=None):
+    return keras_vq.models.VQVAE(
+        hidden_units=16,
+        residual_units=8,
+        residual_blocks=1,
+        codebook_size=16,
+        codebook_dim=8,
+        dtype=dtype,
+    )
+
+
+def _train_data(data_dir, batch_size, seed, start_step):
+    return keras_vq.data.from_arrays(
+        _images(64, 0),
+        batch_size=batch_size,
+        seed=seed,
+        shuffle=True,
+        flip=True,
+        repeat=True,
+        start_step=start_step,
+    )
+
+
+def _validation_data(data_dir, batch_size):
+    return keras_vq.data.from_arrays(_images(16, 1), batch_size=batch_size)
+
+
+RECIPE = Recipe(
+    name="tiny",
+    summary="A tiny model.",
+    data="Made in the test.",
+    licence="CC0-1.0",
+    build_model=_build_model,
+    train_data=_train_data,
+    validation_data=_validation_data,
+    evaluation_set=lambda _: EvaluationSet(_images(20, 2), "smooth images."),
+    steps=20,
+    batch_size=8,
+    learning_rate=1e-2,
+    warmup_steps=2,
+    weight_ema=0.9,
+    steps_per_epoch=5,
+)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """An uninterrupted run and its results."""
+    run = Run(None, tmp_path_factory.mktemp("run"), command="the command")
+    return run, run_module.train(RECIPE, run)
+
+
+def test_run_writes_everything(finished):
+    run, results = finished
+    written = {path.name for path in run.output_dir.iterdir()}
+    assert {
+        "checkpoint.keras",
+        "log.csv",
+        "preset",
+        "reconstructions",
+        "results.json",
+        "README.md",
+    } <= written
+    assert json.loads((run.output_dir / "results.json").read_text()) == results
+    assert (run.output_dir / "README.md").read_text() == write_card(results)
+    assert results["training"]["steps"] == 20
+    log = np.genfromtxt(run.output_dir / "log.csv", delimiter=",", names=True)
+    assert log["val_loss"][-1] < log["val_loss"][0]
+
+
+def test_figures_are_those_of_the_written_preset(finished):
+    run, results = finished
+    model = keras_vq.models.VQVAE.from_preset(str(run.output_dir / "preset"))
+    images = RECIPE.evaluation_set(None).images
+    decoded = np.asarray(model(model.preprocess(images)))
+    decoded = np.clip(np.rint((decoded + 1) * 127.5), 0, 255)
+    error = np.mean((decoded - images.astype("float64")) ** 2, axis=(1, 2, 3))
+    figures = results["evaluation"]
+    psnr = np.mean(10 * np.log10(255**2 / error))
+    np.testing.assert_allclose(figures["psnr_db"], psnr, atol=2e-3)
+    np.testing.assert_allclose(
+        figures["mse"], np.mean(error) / 255**2, rtol=1e-3
+    )
+    codes = np.asarray(model.encode(model.preprocess(images)))
+    counts = np.bincount(codes.ravel(), minlength=16)
+    assert figures["codes_used"] == np.count_nonzero(counts)
+    share = counts[counts > 0] / counts.sum()
+    perplexity = np.exp(-np.sum(share * np.log(share)))
+    np.testing.assert_allclose(figures["perplexity"], perplexity, atol=0.01)
+    assert figures["bits_per_image"] == 4 * 4 * 4
+
+
+def test_resumed_run_equals_the_uninterrupted_one(finished, tmp_path):
+    uninterrupted, _ = finished
+    run = Run(None, tmp_path / "run")
+    # The schedule of the learning rate is that of the whole run: stop early.
+    with pytest.MonkeyPatch.context() as patch:
+        stop = _StopAfter(2)
+        callbacks = run_module._callbacks
+        patch.setattr(
+            run_module, "_callbacks", lambda *a: [*callbacks(*a), stop]
+        )
+        run_module.train(RECIPE, run)
+    run_module.train(RECIPE, dataclasses.replace(run, resume=True))
+    first, second = (
+        keras.saving.load_model(r.checkpoint) for r in (uninterrupted, run)
+    )
+    for a, b in zip(_state(first), _state(second), strict=True):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+    log = (run.output_dir / "log.csv").read_text().splitlines()
+    expected = (uninterrupted.output_dir / "log.csv").read_text().splitlines()
+    assert log == expected
+
+
+def _state(model):
+    return [
+        *model.weights,
+        *model.optimizer.variables,
+        *model.weight_average.variables,
+    ]
+
+
+class _StopAfter(keras.callbacks.Callback):
+    def __init__(self, epochs):
+        super().__init__()
+        self.epochs = epochs
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = epoch + 1 >= self.epochs
+
+
+def test_resuming_needs_a_checkpoint(tmp_path):
+    run = Run(None, tmp_path / "nothing", resume=True)
+    with pytest.raises(FileNotFoundError, match="no checkpoint"):
+        run_module.train(RECIPE, run)
+
+
+def test_unknown_recipe_lists_the_known_ones():
+    assert "vqvae_cifar" in recipe_names()
+    with pytest.raises(ValueError, match="vqvae_cifar"):
+        load_recipe("vqvae_mnist")
+
+
+def test_missing_data_says_what_is_expected(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"cifar10/train\.tfrecord"):
+        load_recipe("vqvae_cifar").train_data(
+            tmp_path, batch_size=8, seed=0, start_step=0
+        )
+
+
+def test_command_hides_paths():
+    words = ["x", "--data-dir", "/a/b", "--steps", "3"]
+    expected = "keras-vq train x --data-dir DIR --steps 3"
+    assert train_module._command(words) == expected
+
+
+@pytest.mark.parametrize("strategy", ["one", "mirrored"])
+def test_recipe_of_vqvae_cifar_runs(strategy, data_dir, tmp_path, monkeypatch):
+    """The command line on real data; a few steps with a small evaluation."""
+    recipe = load_recipe("vqvae_cifar")
+    small = EvaluationSet(recipe.evaluation_set(data_dir).images[:100], "few.")
+    shortened = dataclasses.replace(
+        recipe,
+        evaluation_set=lambda _: small,
+        validation_data=lambda d, b: recipe.validation_data(d, b).take(1),
+    )
+    monkeypatch.setattr(
+        "keras_vq.training.recipe.load_recipe", lambda name: shortened
+    )
+    words = ["vqvae_cifar", "--data-dir", str(data_dir)]
+    words += ["--output-dir", str(tmp_path / "out"), "--strategy", strategy]
+    words += ["--steps", "4", "--steps-per-epoch", "2", "--batch-size", "16"]
+    assert train_module.main(words) == 0
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["training"]["steps"] == 4
+    assert results["training"]["strategy"] == strategy
+    assert np.isfinite(results["evaluation"]["psnr_db"])
