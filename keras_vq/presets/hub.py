@@ -56,7 +56,7 @@ def fetch(address: str, load_weights: bool = True) -> pathlib.Path:
         UnknownPresetError: If the repository has no such preset.
     """
     repository, revision = parse_address(address)
-    client, constants = _import_client()
+    _, constants = _import_client()
     names = [METADATA_FILE, CONFIG_FILE]
     if load_weights:
         names.append(WEIGHTS_FILE)
@@ -65,7 +65,7 @@ def fetch(address: str, load_weights: bool = True) -> pathlib.Path:
     if not (offline or pinned) and _answers(constants.ENDPOINT):
         return _download(address, names)
     # A commit never changes, so that its files need no connection.
-    cached = _from_cache(client, repository, revision, names)
+    cached = _from_cache(repository, revision, names)
     if cached is not None:
         return cached
     if pinned and not offline and _answers(constants.ENDPOINT):
@@ -95,12 +95,13 @@ def _import_client():
     return huggingface_hub, constants
 
 
-def _from_cache(client, repository, revision, names) -> pathlib.Path | None:
+def _from_cache(repository, revision, names) -> pathlib.Path | None:
+    client, constants = _import_client()
     paths = [
         client.try_to_load_from_cache(
             repository,
             name,
-            cache_dir=client.constants.HF_HUB_CACHE,
+            cache_dir=constants.HF_HUB_CACHE,
             revision=revision,
         )
         for name in names
@@ -133,7 +134,6 @@ def _download(address: str, names: list[str]) -> pathlib.Path:
                 name,
                 revision=revision,
                 cache_dir=constants.HF_HUB_CACHE,
-                endpoint=constants.ENDPOINT,
             )
             # All files from one commit, even if somebody pushes meanwhile.
             revision = os.path.basename(os.path.dirname(path))
