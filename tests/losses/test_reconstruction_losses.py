@@ -110,20 +110,16 @@ def test_keras_losses_are_not_reduced(reduction):
     np.testing.assert_allclose(got, want.mean((1, 2, 3)), rtol=1e-5)
 
 
-def test_keras_losses_are_not_divided_by_the_replicas():
-    cpu = tf.config.list_logical_devices("CPU")
-    if len(cpu) < 2:
-        pytest.skip("TensorFlow was initialised with one logical CPU")
-    strategy = tf.distribute.MirroredStrategy([d.name for d in cpu[:2]])
+def test_keras_losses_are_not_divided_by_the_replicas(two_replicas):
     images, others = pair()
     loss = get_reconstruction_loss(keras.losses.MeanSquaredError())
     values = tf.function(
-        lambda: strategy.run(
+        lambda: two_replicas.run(
             lambda: loss(tf.constant(images), tf.constant(others))
         )
     )()
     want = ((images - others).astype("float64") ** 2).mean((1, 2, 3))
-    for value in strategy.experimental_local_results(values):
+    for value in two_replicas.experimental_local_results(values):
         np.testing.assert_allclose(value, want, rtol=1e-5)
 
 

@@ -1,0 +1,67 @@
+"""What all tests share: the devices, the seed, the data, the replicas."""
+
+import os
+import pathlib
+
+# Before TensorFlow is imported, or its native code talks over the tests.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import pytest
+import tensorflow as tf
+
+# At import, because the first operation of any test module fixes the devices.
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0],
+    [tf.config.LogicalDeviceConfiguration()] * 4,
+)
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    """Every test starts from the same seed, whichever ran before it."""
+    keras.utils.set_random_seed(0)
+    return 0
+
+
+@pytest.fixture(scope="session")
+def data_dir():
+    """The folder of real data sets and published weights."""
+    directory = os.environ.get("KERAS_VQ_DATA")
+    if not directory:
+        pytest.skip("needs real data: set KERAS_VQ_DATA to its folder")
+    directory = pathlib.Path(directory)
+    if not directory.is_dir():
+        pytest.skip(f"KERAS_VQ_DATA is no folder: {directory}")
+    return directory
+
+
+@pytest.fixture(scope="session")
+def two_replicas():
+    """A MirroredStrategy over two logical CPUs.
+
+    One for all tests: the collective operations of several such objects in one
+    process use the same keys and wait for each other.
+    """
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+@pytest.fixture(scope="session")
+def four_replicas():
+    """A MirroredStrategy over four logical CPUs without collectives.
+
+    It reduces on one device, in cross-replica context: the other of the two
+    ways in which a strategy can work.
+    """
+    return tf.distribute.MirroredStrategy(
+        [f"CPU:{i}" for i in range(4)],
+        cross_device_ops=tf.distribute.ReductionToOneDevice(),
+    )
+
+
+@pytest.fixture
+def dtype_policy():
+    """Sets the global dtype policy for one test."""
+    before = keras.config.dtype_policy()
+    yield keras.config.set_dtype_policy
+    keras.config.set_dtype_policy(before)
