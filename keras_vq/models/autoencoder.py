@@ -103,7 +103,9 @@ class VQAutoencoder(TrainingMixin, keras.Model):
         self._image_rank = len(input_shape)
         self.channels = input_shape[-1]
         self._create_variables()
-        self.downsample_factor = downsample_factor or self._find_factor()
+        self.downsample_factor = downsample_factor or self._find_factor(
+            input_shape[1:-1]
+        )
 
     def _create_variables(self):
         """Builds every layer: an unbuilt model loads without its weights."""
@@ -123,13 +125,13 @@ class VQAutoencoder(TrainingMixin, keras.Model):
         self._create_training_state([f"{name}_loss" for name in names])
         self(images)
 
-    def _find_factor(self) -> int:
-        side = 256
-        shape = (1, *(side,) * (self._image_rank - 2), self.channels)
+    def _find_factor(self, known_sides) -> int:
+        # An encoder made for one size of image takes no other.
+        sides = [side or 256 for side in known_sides]
+        shape = (1, *sides, self.channels)
         latents = self.encoder.compute_output_spec(keras.KerasTensor(shape))
-        sides = set(latents.shape[1:-1])
-        factor = side // max(sides.pop(), 1) if len(sides) == 1 else 0
-        if factor < 1 or side % factor or latents.shape[1] * factor != side:
+        factor = sides[0] // max(latents.shape[1], 1)
+        if factor < 1 or [factor * n for n in latents.shape[1:-1]] != sides:
             raise ValueError(
                 "The encoder must divide every side by the same whole number. "
                 f"Received: latents of shape {tuple(latents.shape)} for an "

@@ -169,8 +169,9 @@ class TrainingMixin:
 
         Raises:
             ValueError: If the images are not float images of the model's
-                number of channels.
+                number of channels, or examples are to be weighted.
         """
+        checks.check_weights(kwargs)
         batch = checks.first_batch(x, batch_size)
         if batch is not None:
             check_images(batch, self.channels, self._image_rank)

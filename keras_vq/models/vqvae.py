@@ -21,7 +21,7 @@ class VQVAE(VQAutoencoder):
     - DeepMind's example (the default): `VQVAE()`;
     - van den Oord et al.: `VQVAE(hidden_units=256, residual_units=256,
       bottleneck_convolutions=False, codebook_dim=256)`;
-    - Kumar et al.'s reproduction: that with `batch_normalization=True,
+    - Kumar et al.'s reproduction: that with `use_batch_normalization=True,
       output_activation="tanh", inplace_relu_residual=True`.
 
     Args:

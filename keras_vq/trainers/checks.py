@@ -53,6 +53,16 @@ def check_distribution():
         )
 
 
+def check_weights(arguments: dict):
+    """Refuses weights of examples, which no loss here takes."""
+    for name in ("sample_weight", "class_weight"):
+        if arguments.get(name) is not None:
+            raise ValueError(
+                f"`{name}` is not taken by `fit`: every image counts alike. "
+                f"Received: {name}={type(arguments[name]).__name__}"
+            )
+
+
 def first_batch(x, batch_size: int | None = None):
     """First batch of what `fit` takes, or None if it cannot be looked at."""
     if isinstance(x, keras.utils.PyDataset):

@@ -237,6 +237,8 @@ class Quantizer(keras.layers.Layer):
                 f"{self.channels} channels in the last axis. "
                 f"Received: shape {tuple(latents.shape)}"
             )
+        # As a call does: `encode` must not find other codes than it.
+        latents = ops.cast(latents, self.compute_dtype)
         if self.project_in is not None:
             latents = self.project_in(latents)
         vectors = ops.cast(latents, "float32")
