@@ -44,7 +44,8 @@ lint: $(VENV)/.installed-test
 	@$(BIN)/ruff format --check .
 
 docs: $(VENV)/.installed-docs
-	@$(BIN)/mkdocs build --strict
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && \
+	  echo "The documentation is in site/index.html."
 
 bench: $(VENV)/.installed-bench
 	@$(BIN)/python -m benchmarks
