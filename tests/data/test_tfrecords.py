@@ -151,7 +151,7 @@ def test_every_flipped_bit_is_found(record_file):
     path = pathlib.Path(record_file)
     good = path.read_bytes()
     rng = np.random.default_rng(0)
-    places = list(range(16)) + list(rng.integers(0, len(good), 60))
+    places = list(range(16)) + list(rng.integers(0, len(good), 30))
     for place in places:
         bad = bytearray(good)
         bad[place] ^= 1 << rng.integers(8)
