@@ -236,17 +236,13 @@ def test_cached_images_are_decoded_once(random_source, monkeypatch):
         np.testing.assert_array_equal(batch, plain[0])
 
 
-def test_fit_on_two_replicas_sees_every_image_once():
-    devices = tf.config.list_logical_devices("CPU")
-    if len(devices) < 2:
-        pytest.skip("needs two logical CPUs")
-    strategy = tf.distribute.MirroredStrategy(devices[:2])
+def test_two_replicas_see_every_image_once(two_replicas):
     dataset = from_arrays(numbered(22), batch_size=8, shuffle=True)
     expected = order(dataset)
     dataset = from_arrays(numbered(22), batch_size=8, shuffle=True)
-    distributed = strategy.experimental_distribute_dataset(dataset)
+    distributed = two_replicas.experimental_distribute_dataset(dataset)
     for batch, whole in zip(distributed, expected, strict=True):
-        parts = strategy.experimental_local_results(batch)
+        parts = two_replicas.experimental_local_results(batch)
         assert [len(p) for p in parts] == [-(-len(whole) // 2), len(whole) // 2]
         assert sum((numbers(p).tolist() for p in parts), []) == whole
 
