@@ -86,7 +86,6 @@ def train(recipe: Recipe, run: Run) -> dict:
         initial_epoch=first // recipe.steps_per_epoch,
         epochs=-(-recipe.steps // recipe.steps_per_epoch),
         callbacks=[*_callbacks(model, run, evaluation_set), clock],
-        shuffle=False,
     )
     preset = run.output_dir / "preset"
     save_preset(model, preset, _metadata(recipe), float16=True, overwrite=True)

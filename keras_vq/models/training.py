@@ -172,6 +172,9 @@ class TrainingMixin:
                 number of channels, or examples are to be weighted.
         """
         checks.check_weights(kwargs)
+        if checks.is_dataset(x):
+            # Keras warns at its own default, because it cannot shuffle them.
+            kwargs.setdefault("shuffle", False)
         batch = checks.first_batch(x, batch_size)
         if batch is not None:
             check_images(batch, self.channels, self._image_rank)

@@ -63,11 +63,16 @@ def check_weights(arguments: dict):
             )
 
 
+def is_dataset(x) -> bool:
+    """Whether `x` is a `tf.data.Dataset`, without importing TensorFlow."""
+    return hasattr(x, "element_spec") and hasattr(x, "take")
+
+
 def first_batch(x, batch_size: int | None = None):
     """First batch of what `fit` takes, or None if it cannot be looked at."""
     if isinstance(x, keras.utils.PyDataset):
         return _images_of(x[0]) if len(x) else None
-    if hasattr(x, "element_spec") and hasattr(x, "take"):
+    if is_dataset(x):
         for batch in x.take(1):
             return _images_of(batch)
         return None
