@@ -1,0 +1,150 @@
+"""Every quantizer and every model, one line each.
+
+Each line goes through the whole list of tests of this folder. A new class is
+one file and one line here.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import keras
+import networks
+import numpy as np
+import pytest
+from numpy_reference import MovingAverageReference, NearestCodeReference
+
+from keras_vq.layers import EMAVectorQuantizer, VectorQuantizer
+from keras_vq.models import VQVAE, VQAutoencoder
+
+
+@dataclasses.dataclass(frozen=True)
+class QuantizerCase:
+    """A quantizer of latents with `channels` channels.
+
+    `arguments` are added to those that a test asks for; `reference` is the
+    NumPy class that says what it must compute; `losses` names its terms.
+    """
+
+    name: str
+    quantizer: type
+    reference: type
+    losses: tuple
+    channels: int = 4
+    arguments: dict = dataclasses.field(default_factory=dict)
+
+    def make(self, **overrides):
+        """The quantizer, built, with codes that are far apart."""
+        arguments = {
+            "codebook_size": 16,
+            "codebook_dim": 4,
+            "codebook_initializer": keras.initializers.RandomNormal(
+                stddev=1.0, seed=1
+            ),
+            **self.arguments,
+            **overrides,
+        }
+        quantizer = self.quantizer(**arguments)
+        quantizer.build((None, None, self.channels))
+        return quantizer
+
+    def latents(self, *sides, seed=0):
+        rng = np.random.default_rng(seed)
+        return rng.normal(size=(*sides, self.channels)).astype("float32")
+
+
+_LEARNED = (VectorQuantizer, NearestCodeReference, ("commitment", "codebook"))
+_AVERAGED = (EMAVectorQuantizer, MovingAverageReference, ("commitment",))
+_COSINE = {"l2_normalize": True}
+_LOW = {"codebook_dim": 3}
+
+QUANTIZERS = [
+    QuantizerCase("vq", *_LEARNED),
+    QuantizerCase("vq-cosine", *_LEARNED, arguments=_COSINE),
+    QuantizerCase("vq-projected", *_LEARNED, channels=6, arguments=_LOW),
+    QuantizerCase("ema", *_AVERAGED),
+    QuantizerCase("ema-cosine", *_AVERAGED, arguments=_COSINE),
+    QuantizerCase("ema-projected", *_AVERAGED, channels=6, arguments=_LOW),
+    QuantizerCase(
+        "ema-projected-cosine",
+        *_AVERAGED,
+        channels=6,
+        arguments={**_LOW, **_COSINE},
+    ),
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelCase:
+    """A model of images of `channels` channels.
+
+    `make(dtype=None)` returns it, `downsample_factor` is what it must find.
+    """
+
+    name: str
+    make: Callable
+    channels: int = 3
+    downsample_factor: int = 4
+    # Where the forward pass couples the images of a batch, accumulation is
+    # another computation.
+    couples_images: bool = False
+    # Random layers differ between replicas, and between graphs.
+    random: bool = False
+
+    def images(self, *sides, seed=0):
+        return networks.images(*sides, self.channels, seed=seed)
+
+
+def _vqvae(**arguments):
+    sizes = {"hidden_units": 8, "residual_units": 4, "codebook_size": 8}
+
+    def make(dtype=None):
+        return VQVAE(**{**sizes, "codebook_dim": 4, **arguments}, dtype=dtype)
+
+    return make
+
+
+_PAPER = {"bottleneck_convolutions": False, "codebook_dim": 8}
+_KUMAR = {
+    **_PAPER,
+    "use_batch_normalization": True,
+    "output_activation": "tanh",
+    "inplace_relu_residual": True,
+}
+
+
+def _functional(dtype=None):
+    return VQAutoencoder(
+        networks.encoder(dtype=dtype),
+        VectorQuantizer(8, 4, dtype=dtype),
+        networks.decoder(dtype=dtype),
+        dtype=dtype,
+    )
+
+
+def _subclassed(dtype=None):
+    return VQAutoencoder(
+        networks.DropoutEncoder(dtype=dtype),
+        EMAVectorQuantizer(8, 4, l2_normalize=True, dtype=dtype),
+        networks.decoder(dtype=dtype),
+        dtype=dtype,
+    )
+
+
+MODELS = [
+    ModelCase("vqvae", _vqvae()),
+    ModelCase("vqvae-grey-paper", _vqvae(channels=1, **_PAPER), channels=1),
+    ModelCase("vqvae-kumar", _vqvae(**_KUMAR), couples_images=True),
+    ModelCase(
+        "vqvae-five-channels-factor-8",
+        _vqvae(channels=5, downsample_factor=8),
+        channels=5,
+        downsample_factor=8,
+    ),
+    ModelCase("functional", _functional),
+    ModelCase("subclassed-dropout", _subclassed, random=True),
+]
+
+
+def parametrize(cases):
+    """Runs a test, or a fixture, once for each line of a table."""
+    return pytest.mark.parametrize("case", cases, ids=lambda case: case.name)

@@ -1,0 +1,70 @@
+"""Small networks as a user would write them, and images for them."""
+
+import keras
+import numpy as np
+from keras import layers
+
+
+def images(*shape, seed=0):
+    """Random images in [-1, 1], smooth enough to be learned."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.uniform(-1, 1, shape)
+    return coarse.astype("float32")
+
+
+def encoder(channels=3, latents=4, size=None, dtype=None, **kwargs):
+    """A functional encoder, four pixels to a position."""
+    x = inputs = keras.Input((size, size, channels), dtype="float32")
+    x = layers.Conv2D(
+        8, 4, 2, "same", activation="relu", dtype=dtype, **kwargs
+    )(x)
+    x = layers.Conv2D(latents, 4, 2, "same", dtype=dtype)(x)
+    return keras.Model(inputs, x, name="my_encoder")
+
+
+def decoder(channels=3, latents=4, dtype=None):
+    """A functional decoder, a position to four pixels."""
+    x = inputs = keras.Input((None, None, latents), dtype="float32")
+    x = layers.Conv2DTranspose(8, 4, 2, "same", activation="relu", dtype=dtype)(
+        x
+    )
+    x = layers.Conv2DTranspose(channels, 4, 2, "same", dtype=dtype)(x)
+    return keras.Model(inputs, x, name="my_decoder")
+
+
+@keras.saving.register_keras_serializable(package="keras_vq_tests")
+class DropoutEncoder(keras.layers.Layer):
+    """An encoder as a subclassed layer, which has no input shape."""
+
+    def __init__(self, latents=4, rate=0.2, **kwargs):
+        super().__init__(**kwargs)
+        self.latents = latents
+        self.rate = rate
+        policy = self.dtype_policy
+        self.first = layers.Conv2D(8, 4, 2, "same", dtype=policy)
+        self.dropout = layers.Dropout(rate, seed=1, dtype=policy)
+        self.second = layers.Conv2D(latents, 4, 2, "same", dtype=policy)
+
+    def call(self, inputs, training=None):
+        x = keras.ops.relu(self.first(inputs))
+        return self.second(self.dropout(x, training=training))
+
+    def get_config(self):
+        config = super().get_config()
+        return {**config, "latents": self.latents, "rate": self.rate}
+
+
+@keras.saving.register_keras_serializable(package="keras_vq_tests")
+class DenseEncoder(keras.layers.Layer):
+    """One matrix for each 4x4 patch: easy to follow by hand."""
+
+    def __init__(self, latents=2, **kwargs):
+        super().__init__(**kwargs)
+        self.latents = latents
+        self.patches = layers.Conv2D(latents, 4, 4, "valid")
+
+    def call(self, inputs):
+        return self.patches(inputs)
+
+    def get_config(self):
+        return {**super().get_config(), "latents": self.latents}
