@@ -1,0 +1,1 @@
+"""Speed and memory of keras_vq, measured beside its peers."""

@@ -1,0 +1,167 @@
+"""What all benchmarks share: interleaved rounds, medians, the machine, JSON.
+
+Nothing here imports a framework: workers that measure one keep the other out
+of their process.
+"""
+
+import argparse
+import datetime
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import statistics
+import sys
+import time
+
+RESULTS = pathlib.Path(__file__).parent / "results"
+
+_PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "torch", "numpy")
+
+
+def interleave(tasks: dict, rounds: int, pause: float = 0.0) -> dict:
+    """Measures every task once a round, in a different order each round.
+
+    A slow moment of the machine then hits all tasks alike, and none always
+    comes after the same other one.
+
+    Args:
+        tasks: Dict of name to a function that measures once and returns the
+            seconds of one call.
+        rounds: Integer, number of rounds.
+        pause: Float, seconds to wait before each measurement, in which the
+            threads of the task before stop spinning.
+
+    Returns:
+        Dict of name to the list of seconds, one per round.
+    """
+    names = list(tasks)
+    seconds = {name: [] for name in names}
+    for number in range(rounds):
+        shift = number % len(names)
+        for name in names[shift:] + names[:shift]:
+            time.sleep(pause)
+            seconds[name].append(tasks[name]())
+    return seconds
+
+
+def timed(function, calls: int = 1, warm_up: int = 3):
+    """Function that measures `function`, which must wait for its result.
+
+    Args:
+        function: Callable without arguments.
+        calls: Integer, calls that are timed together.
+        warm_up: Integer, calls before the first measurement, now.
+
+    Returns:
+        Function that returns the seconds of one call.
+    """
+    for _ in range(warm_up):
+        function()
+
+    def measure():
+        start = time.perf_counter()
+        for _ in range(calls):
+            function()
+        return (time.perf_counter() - start) / calls
+
+    return measure
+
+
+def medians(seconds: dict) -> dict:
+    """Median of each list of seconds."""
+    return {name: statistics.median(s) for name, s in seconds.items()}
+
+
+def use_cores(count: int):
+    """Keeps this process and its children to `count` cores, where it can.
+
+    Thread pools then have the size that they choose by themselves on a machine
+    with so many cores.
+    """
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))[:count]
+        os.sched_setaffinity(0, cores)
+
+
+def machine() -> dict:
+    """Processor, cores, memory, load, date and versions of packages."""
+    versions = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory_gib": _memory_gib(),
+        "system": platform.platform(terse=True),
+        "load_average": round(_load(), 2),
+        "versions": versions,
+    }
+
+
+def _load() -> float:
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+
+
+def _processor() -> str:
+    info = pathlib.Path("/proc/cpuinfo")
+    if not info.exists():
+        return platform.processor() or platform.machine()
+    fields = {}
+    for line in info.read_text().split("\n\n")[0].splitlines():
+        name, _, value = line.partition(":")
+        fields[name.strip()] = value.strip()
+    # Virtual machines often hide the name; family and model tell it.
+    return "{} (family {}, model {})".format(
+        fields.get("model name", platform.machine()),
+        fields.get("cpu family", "?"),
+        fields.get("model", "?"),
+    )
+
+
+def _memory_gib() -> float | None:
+    try:
+        size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+    return round(size / 2**30, 1)
+
+
+def parser(description: str, rounds: int) -> argparse.ArgumentParser:
+    """Parser with the options that all benchmarks have."""
+    made = argparse.ArgumentParser(description=description.splitlines()[0])
+    made.add_argument(
+        "--rounds", type=int, default=rounds, help=f"default: {rounds}"
+    )
+    made.add_argument(
+        "--output",
+        type=pathlib.Path,
+        help="JSON file (default: benchmarks/results/NAME.json)",
+    )
+    return made
+
+
+def warn_if_busy():
+    """Says on stderr that figures taken now would mean little."""
+    load, cores = _load(), os.cpu_count() or 1
+    if load > 0.3 * cores:
+        print(
+            f"Warning: the load average is {load:.1f} on {cores} cores. Other "
+            "work disturbs the figures.",
+            file=sys.stderr,
+        )
+
+
+def save(name: str, results: dict, output: pathlib.Path | None) -> None:
+    """Writes results, the machine and the command as JSON."""
+    path = output or RESULTS / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    command = " ".join(["python -m", f"benchmarks.{name}", *sys.argv[1:]])
+    content = {"command": command, "machine": machine(), **results}
+    path.write_text(json.dumps(content, indent=1) + "\n")
+    print(f"Written: {path}")
