@@ -48,7 +48,9 @@ docs: $(VENV)/.installed-docs
 	  echo "The documentation is in site/index.html."
 
 bench: $(VENV)/.installed-bench
-	@$(BIN)/python -m benchmarks
+	@for name in import_time nearest_code training_step; do \
+	  echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; \
+	done
 
 clean:
 	rm -rf $(VENV) build dist site demo.png keras_vq.egg-info
