@@ -1,11 +1,14 @@
 """The package's own models as presets."""
 
 import json
+import pathlib
+import re
 
 import keras
 import numpy as np
 import pytest
 
+import keras_vq
 from keras_vq import presets
 from keras_vq.layers import EMAVectorQuantizer, VectorQuantizer
 from keras_vq.models import VQVAE, VQAutoencoder
@@ -167,3 +170,16 @@ def test_half_precision_storage_halves_the_file(trained, saved, tmp_path):
     assert size(tmp_path / "half") < size(saved) / 2 + headers
     loaded = VQVAE.from_preset(tmp_path / "half")
     assert {w.dtype for w in loaded.weights} == {"float32", "int32"}
+
+
+def test_the_snippets_of_the_guide_run(tmp_path, monkeypatch):
+    guide = pathlib.Path(__file__).parents[2] / "docs" / "presets.md"
+    text = guide.read_text(encoding="utf-8")
+    snippets = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    namespace = {"keras": keras, "keras_vq": keras_vq, "model": small()}
+    # The first one loads the bundled preset, which has tests of its own.
+    monkeypatch.chdir(tmp_path)
+    for snippet in snippets[1:]:
+        exec(snippet, namespace)
+    assert namespace["model"].quantizer.codebook_size == 16
+    assert presets.verify("./my_preset")
