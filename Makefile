@@ -7,7 +7,11 @@ VENV ?= .venv
 PYTHON ?=
 DATA_DIR ?=
 PYTEST_ARGS ?=
+# Tests of optional parts skip where their package is missing. All of them run
+# with cpu,test,bench,hub,datasets,cv,tensorboard.
+TEST_EXTRAS ?= cpu,test
 
+COMMA := ,
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 MANIFEST := setup.cfg pyproject.toml
@@ -35,19 +39,19 @@ help:
 demo: $(VENV)/.installed-cpu
 	@$(BIN)/python applications/vqvae_cifar/demo.py --output demo.png
 
-test: $(VENV)/.installed-test
+test: $(VENV)/.installed-$(subst $(COMMA),-,$(TEST_EXTRAS))
 	@$(BIN)/ruff check .
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-lint: $(VENV)/.installed-test
+lint: $(VENV)/.installed-cpu-test
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 
-docs: $(VENV)/.installed-docs
+docs: $(VENV)/.installed-cpu-docs
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && \
 	  echo "The documentation is in site/index.html."
 
-bench: $(VENV)/.installed-bench
+bench: $(VENV)/.installed-cpu-bench
 	@for name in import_time nearest_code training_step; do \
 	  echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; \
 	done
@@ -56,16 +60,11 @@ clean:
 	rm -rf $(VENV) build dist site demo.png keras_vq.egg-info
 	rm -rf .pytest_cache .ruff_cache
 
-# One mark for each set of extras. TensorFlow is in every set.
-$(VENV)/.installed-cpu: EXTRAS := cpu
-$(VENV)/.installed-test: EXTRAS := cpu,test
-$(VENV)/.installed-docs: EXTRAS := cpu,docs
-$(VENV)/.installed-bench: EXTRAS := cpu,bench
-
+# One mark for each set of extras, such as .installed-cpu-test.
 $(VENV)/.installed-%: $(BIN)/python $(MANIFEST)
-	@echo "Installing keras_vq[$(EXTRAS)] into $(VENV)" \
+	@echo "Installing keras_vq[$(subst -,$(COMMA),$*)] into $(VENV)" \
 	  "(some minutes the first time) ..."
-	@$(PIP) install --quiet --editable ".[$(EXTRAS)]"
+	@$(PIP) install --quiet --editable ".[$(subst -,$(COMMA),$*)]"
 	@touch $@
 
 # TensorFlow has wheels for CPython 3.11, 3.12 and 3.13. Each candidate is run,
