@@ -1,3 +1,5 @@
+import functools
+
 import keras
 import numpy as np
 from PIL import Image
@@ -26,13 +28,18 @@ def load(path):
     return np.asarray(Image.open(path))
 
 
+@functools.cache
+def loaded(preset):
+    return keras_vq.models.VQVAE.from_preset(preset)
+
+
 def reconstruction(preset, image):
     """What the model makes of one uint8 image: levels in [0, 255], codes.
 
     Put together here: padding, the search of the nearest code and conversions
     are NumPy's, only the convolutions are the model's.
     """
-    model = keras_vq.models.VQVAE.from_preset(preset)
+    model = loaded(preset)
     height, width = image.shape[:2]
     padding = ((0, 0), (0, -height % 4), (0, -width % 4), (0, 0))
     floats = (image[np.newaxis].astype("float64") / 127.5 - 1).astype("float32")
