@@ -288,6 +288,8 @@ class Quantizer(keras.layers.Layer):
         self._require_built()
         indices = ops.convert_to_tensor(indices)
         check_indices(indices, self.codebook_size)
+        # Codes are often kept as uint8 or uint16, which `take` refuses.
+        indices = ops.cast(indices, "int32")
         return self._from_codebook_space(
             ops.take(self._codes(), indices, axis=0)
         )
