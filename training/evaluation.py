@@ -50,7 +50,7 @@ def evaluate(model, evaluation_set, batch_size: int = 100) -> dict:
     return {
         "psnr_db": round(float(psnr.result()), 4),
         "ssim": round(float(ssim.result()), 5),
-        "mse": round(squared_error / len(images), 7),
+        "mse": round(float(squared_error) / len(images), 7),
         "codes_used": int(used.result()),
         "codebook_size": size,
         "perplexity": round(float(perplexity.result()), 2),
