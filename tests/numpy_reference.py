@@ -32,7 +32,10 @@ def mean_of_examples(errors, mask=None):
     """Mean over the valid positions of each example, then over examples."""
     if mask is None:
         return errors.mean()
-    means = [e[m].mean() if m.any() else 0.0 for e, m in zip(errors, mask)]
+    means = [
+        e[m].mean() if m.any() else 0.0
+        for e, m in zip(errors, mask, strict=True)
+    ]
     return np.mean(means)
 
 
