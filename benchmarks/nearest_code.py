@@ -88,6 +88,11 @@ def _any_batch(function):
     return call
 
 
+def _call(function, vectors, codes):
+    # Reading one value waits for the result.
+    return lambda: function(vectors, codes)[-1].numpy()
+
+
 def measure_time(rounds: int) -> list:
     """Medians and ratios for every shape."""
     import tensorflow as tf
@@ -99,10 +104,7 @@ def measure_time(rounds: int) -> list:
         tasks = {}
         for name, function in _implementations().items():
             codes = transposed if name == "matmul, transposed" else codebook
-            # Reading one value waits for the result.
-            tasks[name] = timing.timed(
-                lambda f=function, c=codes: f(vectors, c)[-1].numpy()
-            )
+            tasks[name] = timing.timed(_call(function, vectors, codes))
         seconds = timing.interleave(tasks, rounds)
         middle = timing.medians(seconds)
         bare = min(middle["matmul"], middle["matmul, transposed"])

@@ -1,0 +1,109 @@
+"""Writes the measured figures into docs/benchmarks.md.
+
+    python -m benchmarks.report
+
+Reads `benchmarks/results/*.json`, which the benchmarks write, and replaces
+what stands between the markers `<!-- NAME -->` and `<!-- end of NAME -->`.
+"""
+
+import json
+import pathlib
+import re
+
+from benchmarks.timing import RESULTS
+
+PAGE = pathlib.Path(__file__).parents[1] / "docs" / "benchmarks.md"
+
+
+def _table(head: list, rows: list) -> str:
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _origin(results: dict) -> str:
+    machine = results["machine"]
+    versions = ", ".join(f"{n} {v}" for n, v in machine["versions"].items())
+    return (
+        f"`{results['command']}`, {machine['date']}; {machine['processor']}, "
+        f"{machine['cores']} cores, {machine['memory_gib']} GiB; {versions}; "
+        f"load average {machine['load_average']}."
+    )
+
+
+def training_step(results: dict) -> str:
+    """Images a second of each network, and the ratios."""
+    head = ["network"]
+    rows, notes = [], []
+    for network in results["networks"]:
+        rates = network["images_per_second"]
+        head = ["network", *rates]
+        name = f"{network['network']} channels"
+        rows.append([name, *[f"{rate:,.0f}" for rate in rates.values()]])
+        for mode, entry in network["ratio"].items():
+            notes.append(
+                f"- {name}: {entry['ratio']:.2f} times {mode} PyTorch in its "
+                f"faster format (aim: {entry['target_ratio']})."
+            )
+    unit = "Images a second, medians:"
+    return "\n\n".join([unit, _table(head, rows), "\n".join(notes)])
+
+
+def nearest_code(results: dict) -> str:
+    """Times beside the bare matrix product, and memory."""
+    parts = []
+    if results.get("time"):
+        names = list(results["time"][0]["median_ms"])
+        rows = []
+        for entry in results["time"]:
+            cells = [" x ".join(f"{n:,}" for n in entry["shape"])]
+            for name in names:
+                cell = f"{entry['median_ms'][name]:.1f}"
+                if name in entry["ratio"]:
+                    cell += f" ({entry['ratio'][name]:.2f}x)"
+                cells.append(cell)
+            rows.append([*cells, f"{entry['target_ratio']}x"])
+        head = ["vectors x codes x dim", *names, "aim"]
+        parts += ["Milliseconds, medians:", _table(head, rows)]
+    if results.get("memory"):
+        names = list(results["memory"][0]["peak_extra_mb"])
+        rows = []
+        for entry in results["memory"]:
+            cells = [" x ".join(f"{n:,}" for n in entry["shape"])]
+            for value in entry["peak_extra_mb"].values():
+                text = f"(needs {entry['full_matrix_mb']:,.0f})"
+                cells.append(text if value is None else f"{value:,.0f}")
+            rows.append([*cells, f"{entry['target_mb']}"])
+        head = ["vectors x codes x dim", *names, "aim"]
+        parts += ["Peak extra memory, MB:", _table(head, rows)]
+    return "\n\n".join(parts)
+
+
+SECTIONS = {"training_step": training_step, "nearest_code": nearest_code}
+
+
+def fill(page: str, name: str, text: str) -> str:
+    """The page with the text between the markers of `name`."""
+    start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    pattern = re.escape(start) + ".*?" + re.escape(end)
+    if not re.search(pattern, page, flags=re.DOTALL):
+        raise ValueError(f"{PAGE} has no markers {start} ... {end}")
+    block = f"{start}\n\n{text}\n\n{end}"
+    return re.sub(pattern, lambda _: block, page, flags=re.DOTALL)
+
+
+def main():
+    """Fills in every section that there are results for."""
+    page = PAGE.read_text()
+    for name, section in SECTIONS.items():
+        path = RESULTS / f"{name}.json"
+        if not path.exists():
+            print(f"no results: {path}")
+            continue
+        results = json.loads(path.read_text())
+        text = "\n\n".join([section(results), _origin(results)])
+        page = fill(page, name, text)
+    PAGE.write_text(page)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""Process that takes training steps of one framework when it is told to.
+
+`benchmarks.training_step` starts one for each framework. It reads one JSON
+object a line from its input and answers on its output; between the commands it
+waits in `read` and uses no processor.
+
+    {"name": "eager", "steps": 5} -> {"seconds": 0.21, "losses": [...]}
+"""
+
+import json
+import os
+import sys
+import time
+
+import numpy as np
+
+from benchmarks import timing
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def _keras_model(config):
+    from keras_vq.models import VQVAE
+
+    return VQVAE(**config)
+
+
+def _keras_steps(config, path, variants):
+    """Training functions as `fit` makes and calls them."""
+    import keras
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(2)
+    keras.utils.set_random_seed(0)
+    images = np.load(path)["images"]
+    model = _keras_model(config)
+    model.adapt(images[0])
+    arrays = [
+        v.numpy()
+        for v in [*model.encoder.trainable_variables]
+        + [*model.decoder.trainable_variables]
+    ]
+    start = model.get_weights()
+    np.savez(
+        path,
+        images=images,
+        codebook=model.quantizer.codebook.numpy(),
+        **{f"weight_{i:03}": array for i, array in enumerate(arrays)},
+    )
+    batch = images.shape[1]
+    dataset = tf.data.Dataset.from_tensor_slices(
+        images.reshape(-1, *images.shape[2:])
+    )
+    dataset = dataset.batch(batch).repeat().prefetch(2)
+    steps = {}
+    for name, arguments in variants.items():
+        twin = _keras_model(config)
+        twin.set_weights(start)
+        twin.compile(keras.optimizers.Adam(1e-3), **arguments)
+        twin.make_train_function()
+        twin.reset_metrics()
+        iterator = iter(dataset)
+        steps[name] = _keras_step(twin, iterator)
+    return steps
+
+
+def _keras_step(model, iterator):
+    def step():
+        return model.train_function(iterator)["loss"]
+
+    return step
+
+
+def _torch_steps(config, path, variants):
+    import torch
+
+    torch.set_num_threads(2)
+    from benchmarks.torch_vqvae import TrainingStep
+
+    file = np.load(path)
+    arrays = [file[k] for k in sorted(file.files) if k.startswith("weight")]
+    steps = {}
+    for name, arguments in variants.items():
+        made = TrainingStep(
+            config,
+            arrays,
+            file["codebook"],
+            getattr(torch, arguments["memory_format"]),
+            arguments["compiled"],
+        )
+        steps[name] = _torch_step(made, [made.batch(b) for b in file["images"]])
+    return steps
+
+
+def _torch_step(made, batches):
+    def endless():
+        while True:
+            yield from batches
+
+    iterator = endless()
+
+    def step():
+        # The running mean over the batches, as Keras logs it.
+        step.count += 1
+        return made(next(iterator))["means"][0] / step.count
+
+    step.count = 0
+    return step
+
+
+_MAKERS = {"keras": _keras_steps, "torch": _torch_steps}
+
+
+def main():
+    """Builds the steps of `argv[1]` and serves commands until the end."""
+    # Libraries print; the answers have the real output for themselves.
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    timing.use_cores(2)
+    request = json.loads(sys.argv[2])
+    steps = _MAKERS[sys.argv[1]](
+        request["config"], request["path"], request["variants"]
+    )
+    print(json.dumps({"ready": list(steps)}), file=answers)
+    for line in sys.stdin:
+        command = json.loads(line)
+        step, losses = steps[command["name"]], []
+        start = time.perf_counter()
+        for _ in range(command["steps"]):
+            losses.append(step())
+        last = float(losses[-1])  # waits for all of them
+        seconds = time.perf_counter() - start
+        losses = [float(loss) for loss in losses[:-1]] + [last]
+        answer = {"seconds": seconds, "losses": losses}
+        print(json.dumps(answer), file=answers)
+
+
+if __name__ == "__main__":
+    main()
