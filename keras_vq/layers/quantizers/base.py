@@ -13,6 +13,12 @@ from keras_vq.layers.quantizers.revival import (
     candidate_table,
     revive,
 )
+from keras_vq.layers.quantizers.vectors import (
+    check_indices,
+    mean_over_positions,
+    squared_error,
+    unit_length,
+)
 
 _FROM_DATA = ("kmeans", "data")
 
@@ -196,7 +202,7 @@ class Quantizer(keras.layers.Layer):
             "quantized": self._from_codebook_space(straight_through),
             "indices": indices,
             "losses": {
-                name: _mean_over_positions(error, mask)
+                name: mean_over_positions(error, mask)
                 for name, error in self._errors(vectors, codes).items()
             },
         }
@@ -211,7 +217,7 @@ class Quantizer(keras.layers.Layer):
 
     def _errors(self, vectors, codes) -> dict:
         """Squared error of each loss term at each position."""
-        return {"commitment": _squared_error(vectors, ops.stop_gradient(codes))}
+        return {"commitment": squared_error(vectors, ops.stop_gradient(codes))}
 
     def _statistics(self, vectors, indices, valid) -> dict:
         """What `update` needs, as sums over this call."""
@@ -227,7 +233,7 @@ class Quantizer(keras.layers.Layer):
 
     def _codes(self):
         codebook = ops.convert_to_tensor(self.codebook)
-        return _unit_length(codebook) if self.l2_normalize else codebook
+        return unit_length(codebook) if self.l2_normalize else codebook
 
     def _to_codebook_space(self, latents):
         latents = ops.convert_to_tensor(latents)
@@ -242,7 +248,7 @@ class Quantizer(keras.layers.Layer):
         if self.project_in is not None:
             latents = self.project_in(latents)
         vectors = ops.cast(latents, "float32")
-        return _unit_length(vectors) if self.l2_normalize else vectors
+        return unit_length(vectors) if self.l2_normalize else vectors
 
     def _from_codebook_space(self, codes):
         codes = ops.cast(codes, self.compute_dtype)
@@ -421,52 +427,8 @@ class Quantizer(keras.layers.Layer):
         }
 
 
-def check_indices(indices, codebook_size: int):
-    """Raises ValueError if `indices` cannot be indices of a codebook."""
-    if not keras.backend.standardize_dtype(indices.dtype).startswith(
-        ("int", "uint")
-    ):
-        raise ValueError(
-            f"Code indices must be integers in [0, {codebook_size}). "
-            f"Received: dtype {indices.dtype}"
-        )
-    # `take` wraps or clips what is out of range without a word. Only eager
-    # values can be looked at.
-    try:
-        values = ops.convert_to_numpy(indices)
-    except Exception:
-        return
-    if values.size and (values.min() < 0 or values.max() >= codebook_size):
-        raise ValueError(
-            f"Code indices must lie in [0, {codebook_size}), the range of the "
-            f"codebook. Received: values from {values.min()} to "
-            f"{values.max()}. Do they belong to another model?"
-        )
-
-
 def _check_positive(name, value):
     if not isinstance(value, int) or value < 1:
         raise ValueError(
             f"`{name}` must be a positive integer. Received: {name}={value!r}"
         )
-
-
-def _unit_length(vectors):
-    # The epsilon inside the root keeps the gradient at zero finite.
-    squared = ops.sum(ops.square(vectors), axis=-1, keepdims=True)
-    return vectors * ops.rsqrt(squared + 1e-12)
-
-
-def _squared_error(a, b):
-    return ops.mean(ops.square(a - b), axis=-1)
-
-
-def _mean_over_positions(error, mask):
-    """Mean of `(batch, ...)`; 0 for an empty batch; see `Quantizer`."""
-    if mask is not None:
-        weights = ops.cast(mask, error.dtype)
-        axes = tuple(range(1, len(error.shape)))
-        valid = ops.maximum(ops.sum(weights, axis=axes), 1.0)
-        error = ops.sum(error * weights, axis=axes) / valid
-    size = ops.cast(ops.size(error), error.dtype)
-    return ops.sum(error) / ops.maximum(size, 1.0)

@@ -3,7 +3,8 @@
 import keras
 from keras import ops
 
-from keras_vq.layers.quantizers.base import Quantizer, _squared_error
+from keras_vq.layers.quantizers.base import Quantizer
+from keras_vq.layers.quantizers.vectors import squared_error
 
 
 @keras.saving.register_keras_serializable(package="keras_vq")
@@ -34,5 +35,5 @@ class VectorQuantizer(Quantizer):
     def _errors(self, vectors, codes):
         return {
             **super()._errors(vectors, codes),
-            "codebook": _squared_error(ops.stop_gradient(vectors), codes),
+            "codebook": squared_error(ops.stop_gradient(vectors), codes),
         }
