@@ -65,3 +65,11 @@ def test_writes_originals_above_reconstructions(demo):
             seen = sheet[below : below + 192 : 6, left : left + 192 : 6]
             error = np.mean((seen - tile) ** 2)
             assert 0 < error < 1500, (row, column)
+
+
+def test_the_picture_in_the_documentation_is_this_one(demo):
+    image = pytest.importorskip("PIL.Image")
+    drawn = np.asarray(image.open(demo[1]).convert("RGB")).astype(float)
+    shown = image.open(ROOT / "docs" / "demo.png").convert("RGB")
+    # Processors round differently, and a code may flip.
+    assert np.mean(np.abs(drawn - np.asarray(shown))) < 1

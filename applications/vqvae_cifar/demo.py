@@ -72,7 +72,7 @@ def reconstruct(model, images: np.ndarray, path: str) -> None:
 def fine_tune(model, images: np.ndarray, steps: int) -> None:
     """Trains on the images and shows how the loss falls."""
     print(f"\nFine-tuning on them: model.fit, {steps} steps")
-    model.compile(keras.optimizers.Adam(5e-4))
+    model.compile(keras.optimizers.Adam(2e-4))
     before = psnr(images, model.predict(images, verbose=0))
     model.fit(
         images,
