@@ -52,9 +52,7 @@ docs: $(VENV)/.installed-cpu-docs
 	  echo "The documentation is in site/index.html."
 
 bench: $(VENV)/.installed-cpu-bench
-	@for name in import_time nearest_code training_step; do \
-	  echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; \
-	done
+	@$(BIN)/python -m benchmarks
 
 clean:
 	rm -rf $(VENV) build dist site demo.png keras_vq.egg-info
