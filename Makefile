@@ -47,8 +47,9 @@ lint: $(VENV)/.installed-cpu-test
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 
+# Not --quiet: it also keeps --strict from seeing warnings.
 docs: $(VENV)/.installed-cpu-docs
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && \
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict && \
 	  echo "The documentation is in site/index.html."
 
 bench: $(VENV)/.installed-cpu-bench
