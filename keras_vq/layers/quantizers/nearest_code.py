@@ -31,28 +31,40 @@ def nearest_code(vectors, codebook):
     vectors = ops.stop_gradient(ops.cast(vectors, "float32"))
     codebook = ops.stop_gradient(ops.cast(codebook, "float32"))
     # |z - e|^2 = |z|^2 - 2 z.e + |e|^2, where |z|^2 is the same for all codes
-    # and can go. An extra column of ones lets the matrix product add |e|^2.
-    norms = ops.sum(ops.square(codebook), axis=1, keepdims=True)
-    weights = ops.transpose(ops.concatenate([-2.0 * codebook, norms], axis=1))
-    vectors = ops.pad(vectors, ((0, 0), (0, 1)), constant_values=1.0)
+    # and can go; TensorFlow adds the rest within the matrix product.
+    weights = ops.transpose(-2.0 * codebook)
+    norms = ops.sum(ops.square(codebook), axis=1)
+
+    def search(chunk):
+        return _argmin(ops.add(ops.matmul(chunk, weights), norms))
 
     rows = max(1, _MAX_DISTANCES // codebook.shape[0])
     count = vectors.shape[0]
     if count is not None and count <= rows:
-        return _argmin(ops.matmul(vectors, weights))
-    return _search_in_chunks(vectors, weights, rows)
+        return search(vectors)
+    return _search_in_chunks(search, vectors, rows)
 
 
-def _search_in_chunks(vectors, weights, rows):
+def _search_in_chunks(search, vectors, rows):
     count = ops.shape(vectors)[0]
-    if not isinstance(count, int):
-        # A batch of unknown size may be smaller than a chunk.
-        rows = ops.minimum(rows, ops.maximum(count, 1))
-    chunks = (count + rows - 1) // rows
-    vectors = ops.pad(vectors, ((0, chunks * rows - count), (0, 0)))
-    vectors = ops.reshape(vectors, (chunks, rows, weights.shape[0]))
-    indices = _map(lambda chunk: _argmin(ops.matmul(chunk, weights)), vectors)
-    return ops.reshape(indices, (-1,))[:count]
+    if isinstance(count, int):
+        chunks = -(-count // rows)
+    else:
+        # A batch of unknown size may be smaller than a chunk, or empty.
+        rows = ops.minimum(rows, count)
+        chunks = ops.maximum((count - 1) // ops.maximum(rows, 1) + 1, 1)
+    # The last chunk overlaps the one before where the count does not divide:
+    # padding would copy all vectors.
+    starts = ops.minimum(ops.arange(chunks) * rows, count - rows)
+    shape = (rows, vectors.shape[1])
+    indices = _map(
+        lambda start: search(ops.slice(vectors, (start, 0), shape)), starts
+    )
+    indices = ops.reshape(indices, (-1,))
+    rest = count - (chunks - 1) * rows
+    return ops.concatenate(
+        [indices[: (chunks - 1) * rows], indices[chunks * rows - rest :]]
+    )
 
 
 def _map(function, chunks):
