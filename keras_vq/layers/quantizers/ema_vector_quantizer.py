@@ -57,7 +57,10 @@ class EMAVectorQuantizer(Quantizer):
         )
 
     def _statistics(self, vectors, indices, valid):
-        weighted = vectors if valid is None else vectors * valid[:, None]
+        weighted = vectors
+        if valid is not None:
+            # Padding may hold anything, and 0 * NaN is NaN.
+            weighted = ops.where(valid[:, None] > 0, vectors, 0.0)
         return {
             **super()._statistics(vectors, indices, valid),
             "sums": self._sum_by_code(weighted, indices),

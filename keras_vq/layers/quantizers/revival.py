@@ -49,7 +49,9 @@ def candidate_table(vectors, valid, rows: int, seed: int) -> dict:
     if valid is not None:
         own = own * ops.take(ops.pad(valid, ((0, 1),)), places, axis=0)
     return {
-        "candidates": ops.take(vectors, places, axis=0) * own[:, None],
+        "candidates": ops.where(
+            own[:, None] > 0, ops.take(vectors, places, axis=0), 0.0
+        ),
         "candidate_counts": own,
     }
 
