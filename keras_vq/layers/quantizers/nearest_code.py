@@ -3,10 +3,10 @@
 import keras
 from keras import ops
 
-# Distances held at a time: 2**23 float32 are 32 MiB. That leaves the search
+# Distances held at a time: 2**22 float32 are 16 MiB. That leaves the search
 # about as fast as one whole matrix product and bounds its memory for any batch
-# and codebook; with twice as many, TensorFlow's allocator held ten times more.
-_MAX_DISTANCES = 2**23
+# and codebook; from 40 MiB on TensorFlow's allocator held ten times more.
+_MAX_DISTANCES = 2**22
 
 
 def nearest_code(vectors, codebook):
