@@ -77,10 +77,14 @@ class ResidualBlock(keras.layers.Layer):
         x = self.conv_1(x)
         if self.norm_1 is not None:
             x = self.norm_1(x, training=training)
-        x = self.conv_2(ops.relu(x))
+        x = ops.relu(x)
         if self.norm_2 is not None:
-            x = self.norm_2(x, training=training)
-        return skip + x
+            return skip + self.norm_2(self.conv_2(x), training=training)
+        # The bias comes last: TensorFlow gives up fusing any layers, with an
+        # error in the log, where a convolution, its bias and a sum with two
+        # consumers follow each other.
+        x = skip + self.conv_2.convolution_op(x, self.conv_2.kernel)
+        return ops.add(x, ops.reshape(self.conv_2.bias, (1, 1, 1, -1)))
 
     def compute_output_shape(self, input_shape):
         return input_shape
