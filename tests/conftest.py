@@ -46,6 +46,12 @@ def two_replicas():
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
 
+@pytest.fixture
+def mirrored_is_two_replicas(monkeypatch, two_replicas):
+    """`MirroredStrategy()`, all devices, gives the one object of all tests."""
+    monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda: two_replicas)
+
+
 @pytest.fixture(scope="session")
 def four_replicas():
     """A MirroredStrategy over four logical CPUs without collectives.

@@ -47,7 +47,7 @@ def test_there_is_something_to_run():
     assert set(fences[1::2]) == {""}
 
 
-def test_python_blocks_run_in_order(folder):
+def test_python_blocks_run_in_order(folder, mirrored_is_two_replicas):
     namespace = {"__name__": "readme"}
     with contextlib.chdir(folder):
         for number, block in enumerate(blocks("python"), start=1):

@@ -291,8 +291,10 @@ class TrainingMixin:
 
 def _batches(data):
     if hasattr(data, "shape"):
-        data = [data[i : i + 128] for i in range(0, len(data), 128)]
+        batches = (data[i : i + 128] for i in range(0, len(data), 128))
     elif isinstance(data, keras.utils.PyDataset):
-        data = (data[i] for i in range(len(data)))
-    for batch in data:
+        batches = (data[i] for i in range(len(data)))
+    else:
+        batches = data
+    for batch in batches:
         yield batch[0] if isinstance(batch, (tuple, list)) else batch

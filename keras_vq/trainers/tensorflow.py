@@ -29,12 +29,12 @@ from keras_vq.layers.quantizers.slots import statistics_slot
 
 def train_step(model, data):
     """Takes one training step and returns the logs."""
-    images, count = _images(data)
+    images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
     model.steps.assign_add(1)
     variables = model.trainable_variables
     guarded = _Guard(_batch_statistics(model))
 
-    share, replica, replicas = _share_of_replica(count)
+    share, replica, replicas = _share_of_replica(images)
     parts = _split(images, model.accumulation_steps)
     results, gradients, statistics = [], None, None
     for index, part in enumerate(parts):
@@ -49,7 +49,7 @@ def train_step(model, data):
 
     terms = _weighted_terms(results, parts, images)
     finite = _all_finite([*terms.values(), *_present(gradients)])
-    statistics = _all_reduce(_nothing_if_empty(statistics, count))
+    statistics = _all_reduce(statistics)
     if model.clipnorm is not None:
         gradients = _clip(model, _all_reduce(gradients), replicas)
     _gate(model, finite, gradients, statistics)
@@ -61,53 +61,50 @@ def train_step(model, data):
     indices = tf.nest.map_structure(
         lambda *i: _concat(i), *[r["indices"] for r in results]
     )
-    _update_metrics(model, count, images, terms, reconstruction, indices)
+    _update_metrics(model, images, terms, reconstruction, indices)
     guarded.restore_unless(finite)
     return model.get_metrics_result()
 
 
 def test_step(model, data):
     """Evaluates one batch and returns the logs."""
-    images, count = _images(data)
-    result = model.generator_losses(images, training=False)
+    images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+    result = _losses(model, images, training=False)
     terms = {**result["losses"], "loss": model.total_loss(result["losses"])}
     _update_metrics(
-        model,
-        count,
-        images,
-        terms,
-        result["reconstruction"],
-        result["indices"],
+        model, images, terms, result["reconstruction"], result["indices"]
     )
     return model.get_metrics_result()
 
 
-def _images(data):
-    """The images of this replica, and how many there are.
+def _losses(model, images, training):
+    """What the model says of images, of which there may be none.
 
-    The last batch of an epoch may leave a replica without any, and
-    convolutions fail on an empty batch: it gets one grey image then, which
-    counts nowhere.
+    The last batch of an epoch may leave a replica or a micro-batch without
+    images, and convolutions fail on an empty batch: they get one grey image
+    then, which counts nowhere.
     """
-    images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+    replicas = tf.distribute.get_replica_context().num_replicas_in_sync
+    if replicas == 1 and (model.accumulation_steps == 1 or not training):
+        return model.generator_losses(images, training=training)
     count = tf.shape(images)[0]
-    if tf.distribute.get_replica_context().num_replicas_in_sync > 1:
-        rest = [[0, 0]] * (len(images.shape) - 1)
-        images = tf.pad(images, [[0, tf.maximum(1 - count, 0)], *rest])
-    return images, count
-
-
-def _nothing_if_empty(statistics, count):
-    if tf.distribute.get_replica_context().num_replicas_in_sync == 1:
-        return statistics
-    there = tf.cast(count > 0, tf.float32)
-    return tf.nest.map_structure(lambda s: s * there, statistics)
+    rest = [[0, 0]] * (len(images.shape) - 1)
+    padded = tf.pad(images, [[0, tf.maximum(1 - count, 0)], *rest])
+    result = model.generator_losses(padded, training=training)
+    for name in ("reconstruction", "indices"):
+        result[name] = tf.nest.map_structure(lambda x: x[:count], result[name])
+    if training:
+        there = tf.cast(count > 0, tf.float32)
+        result["statistics"] = tf.nest.map_structure(
+            lambda s: s * there, result["statistics"]
+        )
+    return result
 
 
 def _gradients(model, images, variables, share):
     """Losses and statistics of one part, and gradients times its share."""
     with tf.GradientTape() as tape:
-        result = model.generator_losses(images, training=True)
+        result = _losses(model, images, training=True)
         loss = model.total_loss(result["losses"])
         scaled = model.optimizer.scale_loss(loss * share)
     result["losses"]["loss"] = loss
@@ -125,13 +122,13 @@ def _share(part, whole):
     return tf.cast(tf.shape(part)[0], tf.float32) / tf.maximum(count, 1.0)
 
 
-def _share_of_replica(count):
+def _share_of_replica(images):
     """Share of this replica in the global batch, its number, how many."""
     context = tf.distribute.get_replica_context()
     replicas = context.num_replicas_in_sync
     if replicas == 1:
         return 1.0, 0, 1
-    count = tf.cast(count, tf.float32)
+    count = tf.cast(tf.shape(images)[0], tf.float32)
     total = context.all_reduce(tf.distribute.ReduceOp.SUM, count)
     share = count / tf.maximum(total, 1.0)
     return share, context.replica_id_in_sync_group, replicas
@@ -293,11 +290,8 @@ class _Guard:
 # Metrics
 
 
-def _update_metrics(model, count, images, terms, reconstruction, indices):
-    if tf.distribute.get_replica_context().num_replicas_in_sync > 1:
-        images, reconstruction = images[:count], reconstruction[:count]
-        indices = tf.nest.map_structure(lambda i: i[:count], indices)
-    model.update_trackers(terms, indices, batch_size=count)
+def _update_metrics(model, images, terms, reconstruction, indices):
+    model.update_trackers(terms, indices, batch_size=tf.shape(images)[0])
     model.compute_metrics(
         x=images, y=images, y_pred=reconstruction, sample_weight=None
     )

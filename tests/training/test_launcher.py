@@ -186,7 +186,9 @@ def test_command_hides_paths():
 
 
 @pytest.mark.parametrize("strategy", ["one", "mirrored"])
-def test_recipe_of_vqvae_cifar_runs(strategy, data_dir, tmp_path, monkeypatch):
+def test_recipe_of_vqvae_cifar_runs(
+    strategy, data_dir, tmp_path, monkeypatch, mirrored_is_two_replicas
+):
     """The command line on real data; a few steps with a small evaluation."""
     recipe = load_recipe("vqvae_cifar")
     small = EvaluationSet(recipe.evaluation_set(data_dir).images[:100], "few.")
