@@ -30,7 +30,9 @@ from keras_vq.layers.quantizers.slots import statistics_slot
 def train_step(model, data):
     """Takes one training step and returns the logs."""
     images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-    model.steps.assign_add(1)
+    # Without a batch, at the end of data of unknown length, nothing counts.
+    with tf.control_dependencies([images]):
+        model.steps.assign_add(1)
     variables = model.trainable_variables
     guarded = _Guard(_batch_statistics(model))
 
