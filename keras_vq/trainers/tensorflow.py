@@ -110,7 +110,13 @@ def _gradients(model, images, variables, share):
         loss = model.total_loss(result["losses"])
         scaled = model.optimizer.scale_loss(loss * share)
     result["losses"]["loss"] = loss
-    return result, tape.gradient(scaled, variables)
+    # Dense ones: the gradient of a lookup in a codebook is sparse, and can
+    # neither be added nor clipped.
+    gradients = [
+        None if g is None else tf.convert_to_tensor(g)
+        for g in tape.gradient(scaled, variables)
+    ]
+    return result, gradients
 
 
 # Shares of the batch
