@@ -26,8 +26,13 @@ def _origin(results: dict) -> str:
     return (
         f"`{results['command']}`, {machine['date']}; {machine['processor']}, "
         f"{machine['cores']} cores, {machine['memory_gib']} GiB; {versions}; "
-        f"load average {machine['load_average']}."
+        f"processor in use by others before: {_percent(machine)}."
     )
+
+
+def _percent(machine: dict) -> str:
+    share = machine["busy_before"]
+    return "not known" if share is None else f"{share:.0%}"
 
 
 def training_step(results: dict) -> str:
@@ -78,7 +83,21 @@ def nearest_code(results: dict) -> str:
     return "\n\n".join(parts)
 
 
-SECTIONS = {"training_step": training_step, "nearest_code": nearest_code}
+def import_time(results: dict) -> str:
+    """Seconds of both imports."""
+    seconds = results["seconds"]
+    head = [*[f"import {name}" for name in seconds], "difference", "aim"]
+    values = [*seconds.values(), results["extra_seconds"]]
+    row = [f"{value:.2f}" for value in values]
+    row.append(f"at most {results['target_seconds']}")
+    return "\n\n".join(["Seconds, medians:", _table(head, [row])])
+
+
+SECTIONS = {
+    "training_step": training_step,
+    "nearest_code": nearest_code,
+    "import_time": import_time,
+}
 
 
 def fill(page: str, name: str, text: str) -> str:

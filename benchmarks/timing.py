@@ -17,6 +17,9 @@ import time
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 
+# Share of the processor that was in use before the measurement.
+_busy_before = None
+
 _PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "torch", "numpy")
 
 
@@ -86,7 +89,7 @@ def use_cores(count: int):
 
 
 def machine() -> dict:
-    """Processor, cores, memory, load, date and versions of packages."""
+    """Processor, cores, memory, other work, date, versions of packages."""
     versions = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
@@ -99,13 +102,28 @@ def machine() -> dict:
         "cores": os.cpu_count(),
         "memory_gib": _memory_gib(),
         "system": platform.platform(terse=True),
-        "load_average": round(_load(), 2),
+        "busy_before": _busy_before,
         "versions": versions,
     }
 
 
-def _load() -> float:
-    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+def _busy_share(seconds: float = 1.0) -> float | None:
+    """Share of all processor time that somebody uses, while this waits."""
+    before = _processor_ticks()
+    time.sleep(seconds)
+    after = _processor_ticks()
+    if not before or not after:
+        return None
+    spent = [b - a for a, b in zip(before, after, strict=True)]
+    idle = spent[3] + spent[4]  # idle, and waiting for disks
+    return round(1 - idle / max(sum(spent), 1), 3)
+
+
+def _processor_ticks() -> list:
+    path = pathlib.Path("/proc/stat")
+    if not path.exists():
+        return []
+    return [int(n) for n in path.read_text().split("\n")[0].split()[1:9]]
 
 
 def _processor() -> str:
@@ -147,12 +165,16 @@ def parser(description: str, rounds: int) -> argparse.ArgumentParser:
 
 
 def warn_if_busy():
-    """Says on stderr that figures taken now would mean little."""
-    load, cores = _load(), os.cpu_count() or 1
-    if load > 0.3 * cores:
+    """Says on stderr that figures taken now would mean little.
+
+    Call it before anything else: what it finds is saved with the results.
+    """
+    global _busy_before
+    _busy_before = _busy_share()
+    if _busy_before is not None and _busy_before > 0.05:
         print(
-            f"Warning: the load average is {load:.1f} on {cores} cores. Other "
-            "work disturbs the figures.",
+            f"Warning: other work takes {_busy_before:.0%} of the processor "
+            "and disturbs the figures.",
             file=sys.stderr,
         )
 
