@@ -1,5 +1,7 @@
 """The vector-quantized autoencoder that every model of the package is."""
 
+import copy
+
 import keras
 from keras import ops
 
@@ -348,7 +350,8 @@ class VQAutoencoder(TrainingMixin, keras.Model):
         config = dict(config)
         for name in ("encoder", "quantizer", "decoder"):
             if isinstance(config.get(name), dict):
+                # Keras empties the configurations of functional models.
                 config[name] = keras.saving.deserialize_keras_object(
-                    config[name], custom_objects=custom_objects
+                    copy.deepcopy(config[name]), custom_objects=custom_objects
                 )
         return cls(**config)
