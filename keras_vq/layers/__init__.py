@@ -1,6 +1,9 @@
 """Quantizers, and the blocks that the networks are made of."""
 
 from keras_vq.layers.convolution import PaddedConv2D as PaddedConv2D
+from keras_vq.layers.normalization import (
+    BatchNormalization as BatchNormalization,
+)
 from keras_vq.layers.quantizers import (
     EMAVectorQuantizer as EMAVectorQuantizer,
 )

@@ -4,20 +4,7 @@ import keras
 from keras import ops
 
 from keras_vq.layers.convolution import PaddedConv2D
-
-
-def batch_normalization(**kwargs):
-    """Batch normalization with the published networks' constants.
-
-    Statistics are those of the whole batch over all replicas (only
-    TensorFlow needs to be told; on JAX a batch is whole anyway).
-    """
-    return keras.layers.BatchNormalization(
-        momentum=0.9,
-        epsilon=1e-5,
-        synchronized=keras.backend.backend() == "tensorflow",
-        **kwargs,
-    )
+from keras_vq.layers.normalization import BatchNormalization
 
 
 @keras.saving.register_keras_serializable(package="keras_vq")
@@ -66,9 +53,9 @@ class ResidualBlock(keras.layers.Layer):
         self.conv_2.build(inner_shape)
         self.norm_1 = self.norm_2 = None
         if self.use_batch_normalization:
-            self.norm_1 = batch_normalization(dtype=self.dtype_policy)
+            self.norm_1 = BatchNormalization(dtype=self.dtype_policy)
             self.norm_1.build(inner_shape)
-            self.norm_2 = batch_normalization(dtype=self.dtype_policy)
+            self.norm_2 = BatchNormalization(dtype=self.dtype_policy)
             self.norm_2.build(input_shape)
 
     def call(self, inputs, training=None):

@@ -5,8 +5,12 @@ import dataclasses
 import keras
 from keras import layers
 
-from keras_vq.layers import EMAVectorQuantizer, PaddedConv2D, ResidualBlock
-from keras_vq.layers.residual import batch_normalization
+from keras_vq.layers import (
+    BatchNormalization,
+    EMAVectorQuantizer,
+    PaddedConv2D,
+    ResidualBlock,
+)
 from keras_vq.models.autoencoder import VQAutoencoder
 
 
@@ -227,7 +231,7 @@ class _Network:
     def _normalized(self, x):
         if not self.use_batch_normalization:
             return x
-        return batch_normalization(dtype=self.dtype)(x)
+        return BatchNormalization(dtype=self.dtype)(x)
 
     def _relu(self, x):
         return layers.ReLU(dtype=self.dtype)(x)
