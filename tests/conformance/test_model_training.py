@@ -1,0 +1,149 @@
+"""What every model promises about training on one device."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from cases import MODELS, parametrize
+from numpy_reference import perplexity
+from replicas import sgd, values, variables
+
+pytestmark = parametrize(MODELS)
+
+
+def _images(case, count=24):
+    side = 2 * case.downsample_factor
+    return case.images(count, side, side)
+
+
+def _keys(model):
+    keys = {"loss", "reconstruction_loss", "commitment_loss"}
+    if model.quantizer.codebook.trainable:
+        keys.add("codebook_loss")
+    return keys | {"perplexity", "codes_used"}
+
+
+def _assert_close(model, expected, tolerance):
+    for variable, want, got in zip(
+        variables(expected), values(expected), values(model), strict=True
+    ):
+        np.testing.assert_allclose(
+            got, want, rtol=0, atol=tolerance, err_msg=variable.path
+        )
+
+
+def test_fit_evaluate_predict(case):
+    model, images = case.make(), _images(case, 20)
+    model.compile(keras.optimizers.Adam(1e-2))
+    keys = _keys(model)
+    pairs = tf.data.Dataset.from_tensor_slices((images, np.arange(20)))
+    history = model.fit(
+        pairs.batch(8), validation_data=pairs.batch(8), epochs=12, verbose=0
+    ).history
+    assert set(history) == keys | {f"val_{key}" for key in keys}
+    for key in ("reconstruction_loss", "val_reconstruction_loss"):
+        assert history[key][-1] < 0.97 * history[key][0]
+    assert int(model.steps) == int(model.optimizer.iterations) == 36
+    only_images = model.fit(images, batch_size=8, verbose=0).history
+    assert set(only_images) == keys
+
+    logs = model.evaluate(images, batch_size=8, verbose=0, return_dict=True)
+    output = model.predict(images, batch_size=8, verbose=0)
+    np.testing.assert_allclose(output, model(images), atol=1e-5)
+    codes = np.asarray(model.encode(images))
+    latents = np.asarray(model.encoder(images), "float64")
+    table = np.asarray(model.quantizer.codebook)
+    if model.quantizer.l2_normalize:
+        latents /= np.linalg.norm(latents, axis=-1, keepdims=True)
+        table = table / np.linalg.norm(table, axis=-1, keepdims=True)
+    commitment = ((latents - table[codes]) ** 2).mean()
+    reconstruction = ((images - output) ** 2).mean()
+    weight = 1.25 if "codebook_loss" in keys else 0.25
+    expected = {
+        "loss": reconstruction + weight * commitment,
+        "reconstruction_loss": reconstruction,
+        "commitment_loss": commitment,
+        "codebook_loss": commitment,
+        "perplexity": perplexity(codes, 8),
+        "codes_used": len(np.unique(codes)),
+    }
+    assert set(logs) == keys
+    for key, value in logs.items():
+        assert value == pytest.approx(expected[key], rel=1e-4), key
+
+
+def test_training_goes_on_exactly_after_loading(case, tmp_path):
+    model, images = case.make(), _images(case)
+    model.compile(keras.optimizers.Adam(1e-2), weight_ema=0.9, clipnorm=1.0)
+    fit = {"batch_size": 8, "shuffle": False, "verbose": 0}
+    model.fit(images, epochs=2, **fit)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert loaded.weight_average.momentum == 0.9 and loaded.clipnorm == 1.0
+    if case.random:
+        # A Keras file holds no random states.
+        _copy_random_states(model, loaded)
+    for _ in range(2):
+        _assert_close(loaded, model, 0)
+        model.fit(images, **fit)
+        loaded.fit(images, **fit)
+
+
+def _copy_random_states(model, other):
+    states = [
+        [v for v in m.variables if v.name == "seed_generator_state"]
+        for m in (model, other)
+    ]
+    assert states[0]
+    for source, target in zip(*states, strict=True):
+        target.assign(source)
+
+
+def test_accumulation_is_the_same_step(case):
+    if case.couples_images or case.random:
+        pytest.skip("The forward pass depends on how the batch is split.")
+    images, trained = _images(case), {}
+    for parts in (1, 4):
+        keras.utils.set_random_seed(0)
+        model = trained[parts] = case.make()
+        model.compile(sgd(), accumulation_steps=parts, weight_ema=0.9)
+        history = model.fit(
+            images, batch_size=8, epochs=2, shuffle=False, verbose=0
+        ).history
+        model.logs = [history[key][-1] for key in sorted(history)]
+    assert int(trained[4].steps) == int(trained[4].optimizer.iterations) == 6
+    _assert_close(trained[4], trained[1], 1e-5)
+    np.testing.assert_allclose(trained[4].logs, trained[1].logs, rtol=1e-4)
+
+
+def test_xla_is_the_same_step(case):
+    if case.random:
+        pytest.skip("Random numbers differ between graphs.")
+    images, trained = _images(case, 16), {}
+    for jit_compile in (False, True):
+        keras.utils.set_random_seed(0)
+        model = trained[jit_compile] = case.make()
+        model.compile(sgd(), jit_compile=jit_compile)
+        model.fit(images, batch_size=8, shuffle=False, verbose=0)
+    _assert_close(trained[True], trained[False], 2e-5)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision(case, policy):
+    images = _images(case)
+    model = case.make(dtype=policy)
+    model.compile(keras.optimizers.Adam(1e-2))
+    scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert scaled == (policy == "mixed_float16")
+    for weight in model.weights:
+        assert weight.dtype in ("float32", "int32"), weight.path
+    history = model.fit(images, batch_size=8, epochs=12, verbose=0).history
+    losses = history["reconstruction_loss"]
+    assert losses[-1] < 0.97 * losses[0]
+    assert all(np.isfinite(value).all() for value in values(model))
+    assert int(model.skipped_steps) == 0
+    assert model(images).dtype == policy.removeprefix("mixed_")
+    output = np.asarray(model.decode(model.encode(images)), "float32")
+    np.testing.assert_allclose(
+        output, np.asarray(model(images), "float32"), atol=2e-2
+    )

@@ -1,0 +1,151 @@
+"""Replicas take the step of one device, and the test would tell if not."""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from networks import decoder, encoder, images
+from replicas import (
+    assert_equal_training,
+    assert_moved,
+    assert_same_copies,
+    number,
+    train,
+    values,
+)
+
+from keras_vq.layers import EMAVectorQuantizer, VectorQuantizer
+from keras_vq.models import VQAutoencoder
+from keras_vq.trainers import tensorflow as steps
+
+
+def _model(quantizer=EMAVectorQuantizer, **arguments):
+    def make():
+        codes = quantizer(8, 4, **{"decay": 0.9, **arguments})
+        return VQAutoencoder(encoder(), codes, decoder())
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def data():
+    return images(21, 8, 8, 3)
+
+
+@functools.cache
+def _single(quantizer=EMAVectorQuantizer, epochs=2):
+    """What one device makes of the data."""
+    return train(_model(quantizer), images(21, 8, 8, 3), epochs=epochs)
+
+
+# The last batch of 5 images leaves four replicas 2, 2, 1 and none.
+@pytest.mark.parametrize(
+    "quantizer, replicas, epochs",
+    [
+        (EMAVectorQuantizer, "two_replicas", 17),
+        (EMAVectorQuantizer, "four_replicas", 17),
+        (VectorQuantizer, "two_replicas", 17),
+        (VectorQuantizer, "four_replicas", 2),
+    ],
+)
+def test_steps(quantizer, replicas, epochs, data, request):
+    strategy = request.getfixturevalue(replicas)
+    single = _single(quantizer, epochs)
+    mirrored = train(_model(quantizer), data, strategy, epochs=epochs)
+    assert number(mirrored.steps) == 3 * epochs
+    assert_moved(single, 2e-5 * epochs)
+    assert_equal_training(mirrored, single)
+    assert_same_copies(mirrored)
+
+
+def test_accumulation_on_replicas(two_replicas, data):
+    single = train(_model(), data[:16], epochs=3)
+    mirrored = train(
+        _model(), data[:16], two_replicas, epochs=3, accumulation_steps=2
+    )
+    assert_equal_training(mirrored, single)
+    assert_same_copies(mirrored)
+
+
+def test_revival_on_replicas(two_replicas, four_replicas, data):
+    """The candidates of all replicas form the table of one device."""
+    make = _model(revival_threshold=0.8)
+    single = train(make, data[:16], epochs=2)
+    without = train(_model(revival_threshold=0), data[:16], epochs=2)
+    codes = np.asarray(single.quantizer.codebook)
+    assert np.abs(codes - np.asarray(without.quantizer.codebook)).max() > 0.05
+    for strategy in (two_replicas, four_replicas):
+        mirrored = train(make, data[:16], strategy, epochs=2)
+        assert_equal_training(mirrored, single)
+        assert_same_copies(mirrored)
+
+
+# The comparison fails where it must
+
+
+def _fails_to_equal(strategy, data):
+    mirrored = train(_model(), data, strategy, epochs=2)
+    with pytest.raises(AssertionError):
+        assert_equal_training(mirrored, _single())
+    return mirrored
+
+
+def test_without_the_all_reduce(two_replicas, data, monkeypatch):
+    monkeypatch.setattr(steps, "_all_reduce", lambda values: values)
+    mirrored = _fails_to_equal(two_replicas, data)
+    with pytest.raises(AssertionError):
+        assert_same_copies(mirrored)
+
+
+def test_without_the_share(two_replicas, data, monkeypatch):
+    whole = steps._share_of_replica
+
+    def unscaled(count):
+        return (1.0, *whole(count)[1:])
+
+    monkeypatch.setattr(steps, "_share_of_replica", unscaled)
+    _fails_to_equal(two_replicas, data)
+
+
+def test_with_equal_shares_of_an_uneven_batch(two_replicas, data, monkeypatch):
+    whole = steps._share_of_replica
+
+    def halves(count):
+        return (0.5, *whole(count)[1:])
+
+    monkeypatch.setattr(steps, "_share_of_replica", halves)
+    _fails_to_equal(two_replicas, data)
+
+
+# Without fit
+
+
+def test_evaluate_and_predict_on_replicas(two_replicas, data):
+    single = _single()
+    mirrored = train(_model(), data, two_replicas, epochs=2)
+    # 17 images in batches of 8: the last one leaves a replica empty.
+    arguments = {"batch_size": 8, "verbose": 0}
+    want = single.evaluate(data[:17], return_dict=True, **arguments)
+    got = mirrored.evaluate(data[:17], return_dict=True, **arguments)
+    assert set(got) == set(want)
+    for key, value in want.items():
+        assert got[key] == pytest.approx(value, rel=1e-4), key
+    np.testing.assert_allclose(
+        mirrored.predict(data, **arguments),
+        single.predict(data, **arguments),
+        atol=1e-5,
+    )
+
+
+def test_file_written_on_replicas(two_replicas, data, tmp_path):
+    mirrored = train(_model(), data, two_replicas, weight_ema=0.9)
+    mirrored.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    for got, want in zip(values(loaded), values(mirrored), strict=True):
+        np.testing.assert_array_equal(got, want)
+    dataset = tf.data.Dataset.from_tensor_slices(data).batch(8)
+    loaded.logs = loaded.fit(dataset, verbose=0).history
+    mirrored.logs = mirrored.fit(dataset, verbose=0).history
+    assert_equal_training(mirrored, loaded)
