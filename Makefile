@@ -21,11 +21,12 @@ export KERAS_VQ_DATA := $(DATA_DIR)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs bench clean
+.PHONY: help demo test soak lint docs bench clean
 
 help:
 	@echo "make demo    load the bundled model, reconstruct and fine-tune"
 	@echo "make test    ruff and the test suite (PYTEST_ARGS='-k quantizer')"
+	@echo "make soak    the long tests: kills, workers, injected NaNs"
 	@echo "make lint    ruff check and ruff format --check"
 	@echo "make docs    build the documentation into site/"
 	@echo "make bench   speed and memory, beside PyTorch"
@@ -42,6 +43,9 @@ demo: $(VENV)/.installed-cpu
 test: $(VENV)/.installed-$(subst $(COMMA),-,$(TEST_EXTRAS))
 	@$(BIN)/ruff check .
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+soak: $(VENV)/.installed-$(subst $(COMMA),-,$(TEST_EXTRAS))
+	@$(BIN)/python -m pytest tests/soak -s $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-cpu-test
 	@$(BIN)/ruff check .
