@@ -1,0 +1,108 @@
+"""Training by several processes, under `MultiWorkerMirroredStrategy`.
+
+Everything that Keras or TensorFlow does not do right, or not at all, when
+each host runs a process of its own is in this module. With one process every
+function here does nothing.
+"""
+
+import keras
+import numpy as np
+
+
+def is_multi_worker(strategy) -> bool:
+    """Whether this process is one of several that train together.
+
+    Args:
+        strategy: A `tf.distribute.Strategy` or None.
+    """
+    extended = getattr(strategy, "extended", None)
+    in_multi_worker_mode = getattr(extended, "_in_multi_worker_mode", None)
+    return bool(in_multi_worker_mode and in_multi_worker_mode())
+
+
+def is_chief(model=None) -> bool:
+    """Whether this process is the one that writes files.
+
+    Args:
+        model: The model in training, or a `tf.distribute.Strategy`, or None
+            for the strategy in scope.
+
+    Returns:
+        True in a training with one process, and in the first process of a
+        training with several.
+    """
+    strategy = _strategy_of(model)
+    if strategy is not None:
+        return bool(strategy.extended.should_checkpoint)
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.process_index() == 0
+    return True
+
+
+def broadcast(values: list, model=None) -> list[np.ndarray]:
+    """The chief's values, on all workers.
+
+    All workers must call it at the same point of the program, with arrays of
+    the same shapes and dtypes; what the others hold in them is not looked at.
+    The values arrive bit by bit, NaN and -0.0 too.
+
+    Args:
+        values: List of arrays of any fixed-size dtype.
+        model: The model in training, or a `tf.distribute.Strategy`, or None
+            for the strategy in scope.
+
+    Returns:
+        List of arrays like `values`; with one process these themselves.
+    """
+    strategy = _strategy_of(model)
+    values = [np.asarray(value) for value in values]
+    if not is_multi_worker(strategy):
+        return values
+    # As integers, because a sum of floats loses the sign of -0.0.
+    sent = b"".join(value.tobytes() for value in values)
+    size = len(sent)
+    words = np.frombuffer(sent + bytes(-size % 4), "int32")
+    if not is_chief(strategy):
+        words = np.zeros_like(words)
+    received = _sum_over_workers(words, strategy).tobytes()[:size]
+    result, start = [], 0
+    for value in values:
+        end = start + value.nbytes
+        array = np.frombuffer(received[start:end], value.dtype)
+        result.append(array.reshape(value.shape).copy())
+        start = end
+    return result
+
+
+def _strategy_of(model):
+    if model is not None:
+        return getattr(model, "distribute_strategy", None) or (
+            model if hasattr(model, "extended") else None
+        )
+    if keras.backend.backend() != "tensorflow":
+        return None
+    import tensorflow as tf
+
+    return tf.distribute.get_strategy()
+
+
+def _sum_over_workers(array: np.ndarray, strategy) -> np.ndarray:
+    """Sum of the workers' int32 arrays."""
+    import tensorflow as tf
+
+    # Each worker counts once, whatever number of replicas it has.
+    @tf.function
+    def reduce(array):
+        def in_replica(array):
+            context = tf.distribute.get_replica_context()
+            local = len(strategy.extended.worker_devices)
+            first = context.replica_id_in_sync_group % local == 0
+            array = tf.where(first, array, tf.zeros_like(array))
+            return context.all_reduce(tf.distribute.ReduceOp.SUM, array)
+
+        return strategy.run(in_replica, args=(array,))
+
+    result = reduce(tf.constant(array))
+    return strategy.experimental_local_results(result)[0].numpy()
