@@ -5,6 +5,8 @@ The step of each backend is a module of its own, imported when it is needed.
 
 import keras
 
+from keras_vq.trainers.lost_workers import WorkerLostError as WorkerLostError
+
 
 def backend_step():
     """Module with `train_step` and `test_step` of the running backend.

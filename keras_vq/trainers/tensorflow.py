@@ -25,6 +25,7 @@ import keras
 import tensorflow as tf
 
 from keras_vq.layers.quantizers.slots import statistics_slot
+from keras_vq.trainers.workers import reducible
 
 
 def train_step(model, data):
@@ -65,7 +66,7 @@ def train_step(model, data):
     )
     _update_metrics(model, images, terms, reconstruction, indices)
     guarded.restore_unless(finite)
-    return model.get_metrics_result()
+    return reducible(model.get_metrics_result())
 
 
 def test_step(model, data):
@@ -76,7 +77,7 @@ def test_step(model, data):
     _update_metrics(
         model, images, terms, result["reconstruction"], result["indices"]
     )
-    return model.get_metrics_result()
+    return reducible(model.get_metrics_result())
 
 
 def _losses(model, images, training):

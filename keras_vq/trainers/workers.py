@@ -8,6 +8,10 @@ function here does nothing.
 import keras
 import numpy as np
 
+from keras_vq.trainers.lost_workers import (
+    lost_worker_named as lost_worker_named,
+)
+
 
 def is_multi_worker(strategy) -> bool:
     """Whether this process is one of several that train together.
@@ -74,6 +78,24 @@ def broadcast(values: list, model=None) -> list[np.ndarray]:
         result.append(array.reshape(value.shape).copy())
         start = end
     return result
+
+
+def reducible(logs: dict) -> dict:
+    """Logs of one step, in the form that Keras can reduce over workers.
+
+    With several workers Keras takes the mean over the first axis of each log,
+    which a scalar does not have, and `fit` and `evaluate` fail. This is the
+    only place that knows. Called in the step, on each replica.
+
+    Args:
+        logs: Dict of scalar tensors.
+
+    Returns:
+        Dict of tensors of shape `(1,)`; with one process `logs` themselves.
+    """
+    if not is_multi_worker(_strategy_of(None)):
+        return logs
+    return {k: keras.ops.expand_dims(v, 0) for k, v in logs.items()}
 
 
 def _strategy_of(model):
