@@ -1,7 +1,8 @@
 """`tf.data` pipelines: from files or arrays to batches in [-1, 1]."""
 
+from keras_vq.data.bad_examples import named_errors
 from keras_vq.data.decode import decode_image
-from keras_vq.data.errors import ImageError
+from keras_vq.data.errors import ImageError, TooManyBadImagesError
 from keras_vq.data.options import Options
 from keras_vq.data.pipeline import Pipeline, pipeline_of
 from keras_vq.data.readers import (
@@ -20,6 +21,7 @@ __all__ = [
     "ImageSource",
     "Options",
     "Pipeline",
+    "TooManyBadImagesError",
     "decode_image",
     "from_arrays",
     "from_cifar10",
@@ -27,6 +29,7 @@ __all__ = [
     "from_idx",
     "from_tfds",
     "from_tfrecord",
+    "named_errors",
     "pipeline_of",
     "resize_image",
 ]

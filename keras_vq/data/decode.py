@@ -87,25 +87,33 @@ def _decode(data, header: Header, name):
                 return ops.DecodeBmp(contents=data).numpy()[..., :3]
             else:
                 image = ops.DecodeImage(
-                    contents=_decodable(data),
+                    contents=_decodable(data, header),
                     channels=4 if header.alpha else 3,
                     expand_animations=False,
                 )
             return image.numpy()
+    except tf.errors.ResourceExhaustedError:
+        raise  # The machine's fault, not the picture's.
     except tf.errors.OpError as error:
         reason = error.message.split("} ", 1)[-1].split(" [Op:")[0]
         raise ImageError(
             f"{name} cannot be decoded as {header.kind.upper()}; the file is "
-            f"damaged or truncated ({reason})."
+            f"damaged or truncated ({reason}). Get it anew, or take it out."
         ) from None
 
 
-def _decodable(data):
-    """Returns the data of a WebP so that TensorFlow decodes it.
+def _decodable(data, header):
+    """Returns the data of a GIF or WebP so that TensorFlow decodes it.
 
-    An animation is only decoded with four channels, and those only where the
-    header's bit for transparency (0x10) is set; frames without it are opaque.
+    Of a GIF it would decode all frames, which no cap on the pixels bounds, so
+    the file is made to end after the first.
+
+    An animated WebP is only decoded with four channels, and those only where
+    the header's bit for transparency (0x10) is set; frames without it are
+    opaque.
     """
+    if header.kind == "gif":
+        return data[: header.end] + b";"
     if data[12:16] == b"VP8X" and data[20] & 0x02:
         return data[:20] + bytes([data[20] | 0x10]) + data[21:]
     return data

@@ -1,4 +1,4 @@
-"""The error of a picture that cannot be used."""
+"""The errors of pictures that cannot be used."""
 
 
 class ImageError(ValueError):
@@ -6,4 +6,11 @@ class ImageError(ValueError):
 
     A subclass of `ValueError` of its own, so that a caller can tell "this one
     picture is bad" from "the pipeline was asked for something impossible".
+    """
+
+
+class TooManyBadImagesError(ImageError):
+    """More examples are bad than `max_bad_fraction` allows.
+
+    The message names the first ones with their reasons.
     """

@@ -25,6 +25,7 @@ class Header:
         alpha: Whether some pixels may be transparent.
         grey: Whether a JPEG has one component.
         orientation: The EXIF orientation, 1 to 8; 1 is upright.
+        end: Where the first frame of a GIF ends.
     """
 
     kind: str
@@ -34,6 +35,7 @@ class Header:
     alpha: bool = False
     grey: bool = False
     orientation: int = 1
+    end: int | None = None
 
 
 def read_header(data: bytes, name: str) -> Header:
@@ -130,8 +132,36 @@ def _png(data, name):
 
 
 def _gif(data, name):
-    width, height = struct.unpack_from("<HH", data, 6)
-    return Header("gif", height, width)
+    width, height, flags = struct.unpack_from("<HHB", data, 6)
+    position = 13 + _gif_palette(flags)
+    try:
+        while data[position] == 0x21:  # an extension
+            position = _gif_blocks_end(data, position + 2)
+        if data[position] != 0x2C:
+            raise ImageError(f"{name} is a damaged GIF (no frame found).")
+        # A frame may be larger than the screen that the header declares.
+        left, top, columns, rows, flags = struct.unpack_from(
+            "<HHHHB", data, position + 1
+        )
+        end = _gif_blocks_end(data, position + 11 + _gif_palette(flags))
+    except (struct.error, IndexError):
+        raise ImageError(
+            f"{name} ends inside its first frame ({len(data)} bytes); the "
+            "file is truncated."
+        ) from None
+    return Header(
+        "gif", max(height, top + rows), max(width, left + columns), end=end
+    )
+
+
+def _gif_palette(flags):
+    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+
+
+def _gif_blocks_end(data, position):
+    while data[position]:
+        position += 1 + data[position]
+    return position + 1
 
 
 def _bmp(data, name):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import numbers
 import os
 from collections.abc import Callable
 from typing import Any
@@ -49,6 +50,15 @@ class Options:
             beginning with `index`, of the order that all shards share.
         max_pixels: Picture files with more pixels are refused before they
             are decoded.
+        on_error: What a bad example does: `"raise"` ends the pipeline with an
+            `ImageError` that names it; `"skip"` goes on without it, counts
+            and names it (`keras_vq.data.pipeline_of(dataset).skipped`).
+            With `repeat` or `drop_remainder` the next good example of the
+            source takes its place, so that all batches are full and a step's
+            batch is always the same; otherwise its batch is smaller.
+        max_bad_fraction: With `on_error="skip"`, which part of all examples
+            may be bad before a `TooManyBadImagesError` ends the pipeline, in
+            [0, 1]. One bad example is always allowed, unless this is 0.
     """
 
     batch_size: int = 32
@@ -68,6 +78,8 @@ class Options:
     drop_remainder: bool = False
     shard: tuple[int, int] | None = None
     max_pixels: int = MAX_PIXELS
+    on_error: str = "raise"
+    max_bad_fraction: float = 0.01
 
     def __post_init__(self):
         if self.image_size is not None:
@@ -79,6 +91,8 @@ class Options:
         _require_one_of("channels", self.channels, (None, 1, 3))
         _require_one_of("crop", self.crop, (None, "center", "random"))
         _require_one_of("interpolation", self.interpolation, tuple(KERNELS))
+        _require_one_of("on_error", self.on_error, ("raise", "skip"))
+        _require_fraction("max_bad_fraction", self.max_bad_fraction)
         self._check_geometry()
         self._check_augment()
         self._check_shard()
@@ -180,6 +194,14 @@ def _require_integer(name, value, least):
     if not whole or (least is not None and value < least):
         what = "an integer" if least is None else f"an integer >= {least}"
         raise ValueError(f"`{name}` must be {what}. Received: {value!r}")
+
+
+def _require_fraction(name, value):
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not number or not 0 <= value <= 1:
+        raise ValueError(
+            f"`{name}` must be a number from 0 to 1. Received: {value!r}"
+        )
 
 
 def _require_one_of(name, value, choices):

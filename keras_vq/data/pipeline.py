@@ -16,14 +16,9 @@ import threading
 import numpy as np
 
 from keras_vq.data import randomness
-from keras_vq.data.errors import ImageError
+from keras_vq.data.bad_examples import BadExamples, Skipped, remembered_errors
 from keras_vq.data.options import Options
-from keras_vq.data.resize import (
-    covering_size,
-    crop_centre,
-    crop_image,
-    resize_image,
-)
+from keras_vq.data.resize import crop_image, fit_image
 from keras_vq.data.sources import ArraySource, ImageSource, Rule
 
 _ATTRIBUTE = "_keras_vq_pipeline"
@@ -48,6 +43,12 @@ class Pipeline:
         self._rule = Rule(options.channels, options.max_pixels)
         self._index, self._shards = options.shard or (0, 1)
         self._cached = [None] * len(source) if options.cache else None
+        self._bad = None
+        # Arrays were checked as a whole.
+        if options.on_error == "skip" and not isinstance(source, ArraySource):
+            self._bad = BadExamples(
+                len(source), options.max_bad_fraction, source.name_of
+            )
         self._orders = {}
         self._lock = threading.Lock()
         self._epochs = itertools.count()
@@ -81,6 +82,15 @@ class Pipeline:
         """Names of the labels 0, 1, ..., where the source knows them."""
         return self.source.class_names
 
+    @property
+    def skipped(self) -> list[Skipped]:
+        """Pairs (name, reason) of the bad examples that were skipped so far.
+
+        Each is there once, in the order of the source. Empty unless
+        `on_error="skip"`.
+        """
+        return [] if self._bad is None else self._bad.skipped
+
     def start_at(self, step: int):
         """Returns the dataset that continues an endless one at `step`.
 
@@ -109,8 +119,11 @@ class Pipeline:
         dataset = self._steps(tf).map(
             self._loader(tf), num_parallel_calls=tf.data.AUTOTUNE
         )
+        if self._leaves_out:
+            # No batch without a single image; so the count is not known.
+            dataset = dataset.filter(lambda images, *_: tf.shape(images)[0] > 0)
         dataset = self._finished(tf, dataset)
-        if not options.repeat:
+        if not options.repeat and not self._leaves_out:
             dataset = dataset.apply(
                 tf.data.experimental.assert_cardinality(self.steps_per_epoch)
             )
@@ -145,10 +158,9 @@ class Pipeline:
     def _loader(self, tf):
         """Returns the function from (epoch, step) to uint8 and seeds."""
         options = self.options
-        full = options.repeat or options.drop_remainder
-        size = options.batch_size if full else None
-        if not full and self.num_examples % options.batch_size == 0:
-            size = options.batch_size
+        size = options.batch_size
+        full = self._all_full or self.num_examples % size == 0
+        size = size if full and not self._leaves_out else None
 
         def load(epoch, step):
             # Stateless for TensorFlow: the result follows from the arguments,
@@ -192,7 +204,7 @@ class Pipeline:
         if isinstance(self.source, ArraySource):
             stored = self.source.images.shape[1:]
         elif size is None:
-            stored = self.source.read(self._index, self._rule)[0].shape
+            stored = self._or_another(self._read, self._index, True)[0].shape
         else:
             stored = (*size, 3)
         if size is None:
@@ -234,6 +246,16 @@ class Pipeline:
                 )
             return self._orders[epoch]
 
+    @property
+    def _all_full(self):
+        return self.options.repeat or self.options.drop_remainder
+
+    @property
+    def _leaves_out(self):
+        """Whether bad examples are left out, and not replaced by others."""
+        return self._bad is not None and not self._all_full
+
+    @remembered_errors()
     def load(self, epoch: int, step: int):
         """Makes one batch.
 
@@ -247,25 +269,34 @@ class Pipeline:
         """
         seed = self.options.seed
         positions = self.positions(int(epoch), int(step))
-        images, labels = self._images(self.indices(positions), positions)
+        numbers = randomness.hashes(seed, randomness.AUGMENT, positions[:1])
+        images, labels, positions = self._images(positions)
         if self.options.flip:
             mirrored = (
                 randomness.uniform(seed, randomness.FLIP, positions) < 0.5
             )
             images[mirrored] = images[mirrored][:, :, ::-1]
-        numbers = randomness.hashes(seed, randomness.AUGMENT, positions[:1])
         high, low = divmod(int(numbers[0]), 1 << 32)
         return images, labels, np.array([high, low], np.int64)
 
-    def _images(self, indices, positions):
-        source = self.source
+    def _images(self, positions):
+        """Returns images, labels, and the positions where there are some."""
+        source, indices = self.source, self.indices(positions)
         if isinstance(source, ArraySource) and self._fits(source.images):
             # The usual case of data in memory: one gather, no loop.
             labels = np.full(len(indices), -1, np.int32)
             if source.labels is not None:
                 labels = source.labels[indices]
-            return source.images[indices], labels
-        examples = [self._prepared(int(index)) for index in indices]
+            return source.images[indices], labels, positions
+        fill = not self._leaves_out
+        examples = [
+            self._or_another(self._prepared, int(index), fill)
+            for index in indices
+        ]
+        if not fill:
+            good = [example is not None for example in examples]
+            examples = list(itertools.compress(examples, good))
+            positions = positions[good]
         images = [image for image, _ in examples]
         size = self._shape[:2]
         if self._crops_randomly:
@@ -281,7 +312,9 @@ class Pipeline:
                 for image, w in zip(images, where, strict=True)
             ]
         labels = np.array([label for _, label in examples], np.int32)
-        return np.stack(images), labels
+        if not images:
+            return np.empty((0, *self._shape), np.uint8), labels, positions
+        return np.stack(images), labels, positions
 
     @property
     def _crops_randomly(self):
@@ -290,38 +323,25 @@ class Pipeline:
     def _fits(self, images):
         return images.shape[1:] == self._shape
 
+    def _or_another(self, read, index, fill):
+        if self._bad is None:
+            return read(index)
+        return self._bad.read(read, index, fill)
+
+    def _read(self, index):
+        return self.source.read(index, self._rule)
+
     def _prepared(self, index):
         """Returns an image up to the point where chance begins."""
         if self._cached is not None and self._cached[index] is not None:
             return self._cached[index]
-        image, label = self.source.read(index, self._rule)
-        example = self._resized(image, index), label
+        image, label = self._read(index)
+        name = self.source.name_of(index)
+        example = fit_image(image, self._shape[:2], self.options, name), label
         if self._cached is not None:
             # Two threads may decode the same image; both get the same pixels.
             self._cached[index] = example
         return example
-
-    def _resized(self, image, index):
-        options, size = self.options, self._shape[:2]
-        if options.image_size is None:
-            if image.shape[:2] != size:
-                raise ImageError(
-                    "Without `image_size` all images must have one size. "
-                    f"Received: {size} for the first one, and "
-                    f"{image.shape[:2]} for {self._name(index)}."
-                )
-            return image
-        if options.crop is None:
-            return resize_image(image, size, options.interpolation)
-        larger = covering_size(image.shape[:2], size, options.resize)
-        image = resize_image(image, larger, options.interpolation)
-        if self._crops_randomly:
-            return image
-        return np.ascontiguousarray(crop_centre(image, size))
-
-    def _name(self, index):
-        read_bytes = getattr(self.source, "read_bytes", None)
-        return read_bytes(index)[1] if read_bytes else f"image {index}"
 
 
 def pipeline_of(dataset) -> Pipeline | None:
@@ -331,7 +351,7 @@ def pipeline_of(dataset) -> Pipeline | None:
         dataset: A `tf.data.Dataset`.
 
     Returns:
-        The `Pipeline` (it has `num_examples`, `steps_per_epoch`,
+        The `Pipeline` (it has `num_examples`, `steps_per_epoch`, `skipped`,
         `class_names` and `start_at(step)`), or None for any other dataset,
         also for one that was changed after it was made (`map`, `take`, ...).
 

@@ -48,8 +48,14 @@ def from_tfrecord(
     from keras_vq.data.tfrecord import Keys, TFRecordSource
 
     labels = bool(options.get("labels", False))
-    source = TFRecordSource(files, Keys(image_key, label_key), labels)
+    keys, probes = Keys(image_key, label_key), _probes(options)
+    source = TFRecordSource(files, keys, labels, probes=probes)
     return make_dataset(source, options)
+
+
+def _probes(options):
+    """Returns how many records may be bad before the keys must be wrong."""
+    return 16 if options.get("on_error") == "skip" else 1
 
 
 def from_folder(directory: Any, recursive: bool = True, **options: Any):
@@ -213,6 +219,6 @@ def from_tfds(
     from keras_vq.data.tfds_source import tfds_source
     from keras_vq.data.tfrecord import Keys
 
-    keys = Keys(image_key, label_key)
-    source = tfds_source(name, split, data_dir, keys, download)
+    keys, probes = Keys(image_key, label_key), _probes(options)
+    source = tfds_source(name, split, data_dir, keys, download, probes)
     return make_dataset(source, options)

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from keras_vq.data.errors import ImageError
+
 # Our names and the kernels of TensorFlow's ScaleAndTranslate. All of them are
 # stretched by the scale when they shrink an image (antialias), as Pillow's.
 KERNELS = {
@@ -87,3 +89,44 @@ def crop_centre(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Cuts the middle out; an odd rest leaves one more at bottom or right."""
     top, left = ((s - t) // 2 for s, t in zip(image.shape, size, strict=False))
     return image[top : top + size[0], left : left + size[1]]
+
+
+def fit_image(image: np.ndarray, size, options, name: str) -> np.ndarray:
+    """Makes an image fit a pipeline, up to the point where chance begins.
+
+    Args:
+        image: uint8 `(height, width, channels)`.
+        size: Height and width in the batch.
+        options: The pipeline's `Options`.
+        name: What to call the image in an error message.
+
+    Returns:
+        uint8 `(*size, channels)`; with `crop="random"` the image that is to
+        be cut, at least that large.
+
+    Raises:
+        ImageError: If the image has another size and there is no
+            `image_size`, or if it is so narrow that it would become huge.
+    """
+    if options.image_size is None:
+        if image.shape[:2] != size:
+            raise ImageError(
+                "Without `image_size` all images must have one size. "
+                f"Received: {size} for the first one, and "
+                f"{image.shape[:2]} for {name}. Give `image_size`."
+            )
+        return image
+    if options.crop is None:
+        return resize_image(image, size, options.interpolation)
+    larger = covering_size(image.shape[:2], size, options.resize)
+    if larger[0] * larger[1] > options.max_pixels:
+        raise ImageError(
+            f"{name} has {image.shape[0]}x{image.shape[1]} pixels; with its "
+            f"shorter side resized to {min(larger)} it would have {larger[0]}x"
+            f"{larger[1]}, more than max_pixels={options.max_pixels}. Take it "
+            "out, or use `crop=None`."
+        )
+    image = resize_image(image, larger, options.interpolation)
+    if options.crop == "random":
+        return image
+    return np.ascontiguousarray(crop_centre(image, size))

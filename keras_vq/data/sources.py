@@ -7,7 +7,9 @@ that never read each other's examples.
 
 import abc
 import dataclasses
+import errno
 import os
+import stat
 from collections import Counter
 
 import numpy as np
@@ -16,6 +18,17 @@ from keras_vq.data.decode import decode_image, to_channels
 from keras_vq.data.errors import ImageError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
+# What is wrong with one file. Anything else (an input/output error, too many
+# open files) is wrong with the machine, and no reason to skip a picture.
+_OF_THE_FILE = {
+    errno.EACCES,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EPERM,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +65,10 @@ class ImageSource(abc.ABC):
         The label is -1 where the source has none. A bad picture raises
         `ImageError` with the name of the file in the message.
         """
+
+    def name_of(self, index: int) -> str:
+        """Returns what the example is called in messages, without reading."""
+        return f"example {index}"
 
 
 class EncodedSource(ImageSource):
@@ -90,8 +107,11 @@ class ArraySource(ImageSource):
     def read(self, index, rule):
         image = self.images[index]
         if rule.channels is not None:
-            image = to_channels(image, rule.channels, f"{self.name}[{index}]")
+            image = to_channels(image, rule.channels, self.name_of(index))
         return image, -1 if self.labels is None else int(self.labels[index])
+
+    def name_of(self, index):
+        return f"{self.name}[{index}]"
 
 
 class FolderSource(EncodedSource):
@@ -140,15 +160,32 @@ class FolderSource(EncodedSource):
         return len(self.files)
 
     def read_bytes(self, index):
-        path = os.path.join(self.directory, self.files[index])
-        try:
-            with open(path, "rb") as file:
-                data = file.read()
-        except OSError as error:
-            raise ImageError(
-                f"{path} cannot be read: {error.strerror}."
-            ) from None
+        path = self.name_of(index)
+        data = _content(path)
         return data, path, self._labels[index] if self.has_labels else -1
+
+    def name_of(self, index):
+        return os.path.join(self.directory, self.files[index])
+
+
+def _content(path):
+    try:
+        # Opening a named pipe would wait for somebody to write into it.
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise ImageError(
+                f"{path} is no file with a content; expected a picture. Take "
+                "it out."
+            )
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        error.filename = error.filename or path
+        if error.errno not in _OF_THE_FILE:
+            raise
+        raise ImageError(
+            f"{path} cannot be read: {error.strerror}. Expected a picture "
+            "that this user may read; repair it, or take it out."
+        ) from None
 
 
 def _list_pictures(directory, recursive):

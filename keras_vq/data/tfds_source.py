@@ -2,11 +2,14 @@
 
 import os
 
+from keras_vq.data.errors import ImageError
 from keras_vq.data.sources import EncodedSource
 from keras_vq.data.tfrecord import Keys, TFRecordSource
 
 
-def tfds_source(name, split, data_dir, keys: Keys, download: bool):
+def tfds_source(
+    name, split, data_dir, keys: Keys, download: bool, probes: int = 1
+):
     """Returns the source of a tensorflow-datasets data set.
 
     Args:
@@ -15,6 +18,7 @@ def tfds_source(name, split, data_dir, keys: Keys, download: bool):
         data_dir: Where the data sets are; None for the default folder.
         keys: The names of the features.
         download: Whether to get and prepare a data set that is missing.
+        probes: How many records may be bad before the keys must be wrong.
 
     Raises:
         ImportError: If tensorflow-datasets is not installed.
@@ -45,7 +49,10 @@ def tfds_source(name, split, data_dir, keys: Keys, download: bool):
             f"{name!r} has no split {split!r}. Received: the splits {splits}."
         ) from None
     labels = keys.label in builder.info.features
-    source = _source(tfds, builder, split, info, keys, labels)
+    if builder.info.file_format.value == "tfrecord":
+        source = _record_source(info, keys, labels, probes)
+    else:
+        source = _random_access_source(tfds, builder, split, keys, labels)
     if labels:
         names = getattr(builder.info.features[keys.label], "names", None)
         source.class_names = names
@@ -91,18 +98,18 @@ def _check_features(tfds, builder, name, keys):
         )
 
 
-def _source(tfds, builder, split, info, keys, labels):
-    if builder.info.file_format.value == "tfrecord":
-        parts = info.file_instructions
-        return TFRecordSource(
-            [os.fspath(part.filename) for part in parts],
-            keys,
-            labels,
-            [
-                (part.skip, part.take if part.take > 0 else None)
-                for part in parts
-            ],
-        )
+def _record_source(info, keys, labels, probes):
+    parts = info.file_instructions
+    return TFRecordSource(
+        [os.fspath(part.filename) for part in parts],
+        keys,
+        labels,
+        [(part.skip, part.take if part.take > 0 else None) for part in parts],
+        probes,
+    )
+
+
+def _random_access_source(tfds, builder, split, keys, labels):
     decoders = {keys.image: tfds.decode.SkipDecoding()}
     data = builder.as_data_source(split, decoders=decoders)
     return _RandomAccessSource(data, keys, labels, f"{builder.name}[{split}]")
@@ -119,6 +126,16 @@ class _RandomAccessSource(EncodedSource):
         return len(self._data)
 
     def read_bytes(self, index):
-        example = self._data[index]
+        name = self.name_of(index)
+        try:
+            example = self._data[index]
+        except (IndexError, KeyError, RuntimeError, ValueError) as error:
+            raise ImageError(
+                f"{name} cannot be read ({type(error).__name__}: {error}); "
+                "the file is damaged. Prepare the data set anew."
+            ) from None
         label = int(example[self._keys.label]) if self.has_labels else -1
-        return example[self._keys.image], f"{self._name}[{index}]", label
+        return example[self._keys.image], name, label
+
+    def name_of(self, index):
+        return f"{self._name}[{index}]"

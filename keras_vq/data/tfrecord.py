@@ -44,9 +44,11 @@ class TFRecordSource(EncodedSource):
         labels: Whether to read labels.
         parts: For each file, which of its records to take as
             `(first, count)`; None for all.
+        probes: How many records are looked at until one has the features;
+            if none has, the keys are taken to be wrong.
     """
 
-    def __init__(self, files, keys=Keys(), labels=False, parts=None):
+    def __init__(self, files, keys=Keys(), labels=False, parts=None, probes=1):
         self.files = expand_files(files)
         self.keys = keys
         self.has_labels = labels
@@ -65,10 +67,21 @@ class TFRecordSource(EncodedSource):
                 "The TFRecord files hold no records. Received: "
                 + ", ".join(self.files)
             )
-        self.read_bytes(0)  # Wrong keys are found now, not in the first step.
+        self._probe(min(probes, len(self)))
 
     def __len__(self):
         return len(self._offset)
+
+    def _probe(self, count):
+        """Finds wrong keys now, and not in the first step."""
+        first = None
+        for index in range(count):
+            try:
+                self.read_bytes(index)
+                return
+            except ImageError as error:
+                first = first or error
+        raise first
 
     def _map(self, number):
         with self._lock:
@@ -83,7 +96,7 @@ class TFRecordSource(EncodedSource):
         """Returns the bytes of one record and its name for messages."""
         number, offset = self._file[index], int(self._offset[index])
         content = self._map(number)
-        name = f"The record at byte {offset} of {self.files[number]}"
+        name = self.name_of(index)
         length, _ = _HEADER.unpack_from(content, offset)
         start = offset + _HEADER.size
         data = content[start : start + length]
@@ -94,6 +107,10 @@ class TFRecordSource(EncodedSource):
                 "Copy it anew."
             )
         return data, name
+
+    def name_of(self, index):
+        file = self.files[self._file[index]]
+        return f"The record at byte {self._offset[index]} of {file}"
 
     def read_bytes(self, index):
         data, name = self.read_record(index)
@@ -141,7 +158,7 @@ def index_records(path: str) -> np.ndarray:
     """Returns where the records of a TFRecord file begin, int64.
 
     Raises:
-        ValueError: If the file is no TFRecord, or is truncated.
+        ImageError: If the file is no TFRecord, or is truncated.
     """
     size = os.path.getsize(path)
     if size == 0:
@@ -171,7 +188,7 @@ def _walk(content, size, path):
 
 
 def _truncated(path, position, needed, size):
-    return ValueError(
+    return ImageError(
         f"{path} is truncated: the record at byte {position} needs {needed} "
         f"bytes. Received: {size - position} bytes up to the end of the file. "
         "Copy the file anew."
@@ -180,14 +197,14 @@ def _truncated(path, position, needed, size):
 
 def _not_a_tfrecord(path, position, header):
     if position:
-        return ValueError(
+        return ImageError(
             f"{path} is damaged at byte {position}: the checksum of a "
             "record's length is wrong. Copy the file anew."
         )
     hint = ""
     if header[:2] == b"\x1f\x8b":
         hint = " It is compressed with gzip; decompress it first (`gunzip`)."
-    return ValueError(
+    return ImageError(
         f"{path} is not a TFRecord file. Received: a file that starts with "
         f"{header[:8]!r}.{hint}"
     )

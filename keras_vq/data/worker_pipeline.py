@@ -1,0 +1,112 @@
+"""The part of each batch that one of several workers reads and decodes."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+
+from keras_vq.data.pipeline import Pipeline
+
+
+class WorkerPipeline(Pipeline):
+    """A pipeline whose batches are divided over replicas.
+
+    Every replica of every worker gets one consecutive part of each batch;
+    together they are the batch that one device would get, image for image.
+    A worker reads the parts of its own replicas alone. Where a batch has
+    fewer images than there are replicas, some parts are empty.
+
+    Args:
+        pipeline: The `Pipeline` of whole batches.
+        own: Range of the replicas of this worker.
+        replicas: Integer, number of replicas of all workers.
+        first_epoch: Integer, the epoch that the first iterator gives, the
+            same on all workers.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        own: range,
+        replicas: int,
+        first_epoch: int = 0,
+    ):
+        # Cache and source are shared with the whole pipeline.
+        self.__dict__.update(pipeline.__dict__)
+        self._own, self._replicas = own, replicas
+        self._epochs = itertools.count(first_epoch)
+
+    def positions(self, epoch: int, step: int) -> np.ndarray:
+        # A step of a worker's dataset is one part of a step of the training.
+        step, replica = divmod(step, self._replicas)
+        whole = super().positions(epoch, step)
+        return np.array_split(whole, self._replicas)[replica]
+
+    def load(self, epoch: int, step: int):
+        if len(self.positions(int(epoch), int(step))):
+            return super().load(epoch, step)
+        images = np.zeros((0, *self._shape), np.uint8)
+        return images, np.zeros(0, np.int32), np.zeros(2, np.int64)
+
+    def dataset(self):
+        """Returns the `tf.data.Dataset` of this worker's parts, in order."""
+        import tensorflow as tf
+
+        parallel = tf.data.AUTOTUNE
+        own = np.array(self._own, np.int64)
+
+        def parts_of(epoch, step):
+            parts = tf.data.Dataset.from_tensor_slices(own)
+            return parts.map(lambda p: (epoch, step * self._replicas + p))
+
+        dataset = self._steps(tf).flat_map(parts_of)
+        dataset = dataset.map(self._loader(tf), num_parallel_calls=parallel)
+        dataset = self._finished(tf, dataset)
+        if not self.options.repeat:
+            count = self.steps_per_epoch * len(own)
+            dataset = dataset.apply(
+                tf.data.experimental.assert_cardinality(count)
+            )
+        return dataset.prefetch(parallel)
+
+    def _loader(self, tf):
+        size, rest = divmod(self.options.batch_size, self._replicas)
+        full = self.options.repeat or self.options.drop_remainder
+        if rest or not full:
+            size = None
+
+        def load(epoch, step):
+            images, labels, seeds = tf.numpy_function(
+                self.load,
+                [epoch, step],
+                [tf.uint8, tf.int32, tf.int64],
+                stateful=False,
+            )
+            images = tf.ensure_shape(images, (size, *self._shape))
+            labels = tf.ensure_shape(labels, (size,))
+            return images, labels, tf.ensure_shape(seeds, (2,))
+
+        return load
+
+    def _finished(self, tf, dataset):
+        """Like that of whole batches, which are never empty."""
+        if self.options.augment is None:
+            return super()._finished(tf, dataset)
+        options, wants_labels = self.options, self.options.labels
+
+        def pad(images, labels, seeds):
+            missing = tf.maximum(1 - tf.shape(images)[0], 0)
+            rest = [[0, 0]] * (len(images.shape) - 1)
+            return tf.pad(images, [[0, missing], *rest]), labels, seeds
+
+        def cut(images, labels):
+            images = images[: tf.shape(labels)[0]]
+            return (images, labels) if wants_labels else images
+
+        # The labels say how many images there are.
+        self.options = dataclasses.replace(options, labels=True)
+        try:
+            dataset = super()._finished(tf, dataset.map(pad))
+        finally:
+            self.options = options
+        return dataset.map(cut)
