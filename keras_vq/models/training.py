@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_vq import trainers
+from keras_vq.data import named_errors
 from keras_vq.metrics import bind_likelihood
 from keras_vq.models.images import check_images
 from keras_vq.trainers import checks
@@ -153,6 +154,7 @@ class TrainingMixin:
 
     # fit
 
+    @named_errors()
     def fit(self, x=None, y=None, batch_size=None, **kwargs):
         """Trains the model; the arguments are those of `keras.Model.fit`.
 
@@ -189,10 +191,15 @@ class TrainingMixin:
             self.adapt(x)
         return super().fit(x, y, batch_size=batch_size, **kwargs)
 
+    @named_errors()
     def evaluate(self, *args, **kwargs):
         """Evaluates, with the averaged weights if there are any."""
         with self.averaged_weights():
             return super().evaluate(*args, **kwargs)
+
+    @named_errors()
+    def predict(self, *args, **kwargs):
+        return super().predict(*args, **kwargs)
 
     def train_step(self, *args):
         return trainers.backend_step().train_step(self, *args)
@@ -203,6 +210,7 @@ class TrainingMixin:
     def _is_adapted(self) -> bool:
         return self.quantizer.initialized
 
+    @named_errors()
     def adapt(self, data, latents_per_code: int = 64):
         """Starts the codebook from the latents of the first images.
 
