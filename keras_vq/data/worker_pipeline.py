@@ -2,10 +2,11 @@
 
 import dataclasses
 import itertools
+import zlib
 
 import numpy as np
 
-from keras_vq.data.pipeline import Pipeline
+from keras_vq.data.pipeline import Pipeline, pipeline_of
 
 
 class WorkerPipeline(Pipeline):
@@ -110,3 +111,65 @@ class WorkerPipeline(Pipeline):
         finally:
             self.options = options
         return dataset.map(cut)
+
+
+def part_of_worker(dataset, context, gather):
+    """Returns this worker's part of a dataset that this package made.
+
+    Args:
+        dataset: The dataset of whole batches, or, made with `shard=`, of the
+            batches of this worker.
+        context: The `tf.distribute.InputContext` of this worker.
+        gather: Function from a list of integers below 2**31 to the lists of
+            all workers.
+
+    Returns:
+        Tuple of the `tf.data.Dataset`, with one element for each replica of
+        this worker and step, and the number of steps (None for endless ones).
+
+    Raises:
+        ValueError: If the workers were given different data or options.
+    """
+    pipeline = pipeline_of(dataset)
+    shard = pipeline.options.shard or (-1, 0)
+    facts = gather([_fingerprint(pipeline), *shard, next(pipeline._epochs)])
+    if len({fact[0] for fact in facts}) > 1:
+        raise ValueError(
+            "The workers train on different data: every one must be given the "
+            "same source with the same options, of which it then reads its "
+            f"own part. Received: {len(pipeline.source)} examples here, and "
+            f"{_describe(pipeline)}. Where each worker has files of its own, "
+            "use `dataset.with_options` with "
+            "`tf.data.experimental.AutoShardPolicy.OFF`."
+        )
+    workers = context.num_input_pipelines
+    local = context.num_replicas_in_sync // workers
+    own = range(local)
+    replicas = local
+    if pipeline.options.shard is None:
+        first = context.input_pipeline_id * local
+        own = range(first, first + local)
+        replicas = context.num_replicas_in_sync
+    shards = [(index, count) for _, index, count, _ in facts]
+    by_hand = [(index, workers) for index in range(workers)]
+    if sorted(shards) not in ([(-1, 0)] * workers, by_hand):
+        raise ValueError(
+            "Either no worker is given a `shard`, and each reads its part of "
+            f"every batch, or each its own, of {workers}. Received: shards "
+            f"{shards}"
+        )
+    part = WorkerPipeline(pipeline, own, replicas, first_epoch=facts[0][-1])
+    steps = None if pipeline.options.repeat else pipeline.steps_per_epoch
+    return part.dataset(), steps
+
+
+def _fingerprint(pipeline) -> int:
+    facts = f"{len(pipeline.source)} {_describe(pipeline)}"
+    return zlib.crc32(facts.encode()) >> 1
+
+
+def _describe(pipeline) -> str:
+    options = dataclasses.asdict(
+        dataclasses.replace(pipeline.options, shard=None, augment=None)
+    )
+    return ", ".join(f"{name}={value!r}" for name, value in options.items())

@@ -80,18 +80,11 @@ def _error(lost: dict, peers: dict) -> WorkerLostError:
 
 def _peers(strategy) -> dict:
     """Addresses of the other workers by name, such as "worker 1"."""
-    from keras_vq.trainers.workers import is_multi_worker
+    from keras_vq.trainers import workers
 
-    if not is_multi_worker(strategy):
+    if not workers.is_multi_worker(strategy):
         return {}
-    resolver = strategy.cluster_resolver
-    own = f"{resolver.task_type} {resolver.task_id}"
-    jobs = resolver.cluster_spec().as_dict()
-    tasks = {
-        f"{job} {index}": address
-        for job in ("chief", "worker")
-        for index, address in enumerate(jobs.get(job, []))
-    }
+    own, tasks = workers.tasks_of(strategy)
     return {task: a for task, a in tasks.items() if task != own}
 
 

@@ -5,12 +5,12 @@ each host runs a process of its own is in this module. With one process every
 function here does nothing.
 """
 
+import functools
+
 import keras
 import numpy as np
 
-from keras_vq.trainers.lost_workers import (
-    lost_worker_named as lost_worker_named,
-)
+from keras_vq.trainers.lost_workers import lost_worker_named
 
 
 def is_multi_worker(strategy) -> bool:
@@ -80,6 +80,48 @@ def broadcast(values: list, model=None) -> list[np.ndarray]:
     return result
 
 
+def gather(numbers: list, model=None) -> list[list[int]]:
+    """The numbers of all workers, the chief's first.
+
+    All workers must call it at the same point of the program.
+
+    Args:
+        numbers: List of integers of 32 bits, equally many on all workers.
+        model: The model in training, or a `tf.distribute.Strategy`, or None
+            for the strategy in scope.
+
+    Returns:
+        List with the list of each worker.
+    """
+    strategy = _strategy_of(model)
+    if not is_multi_worker(strategy):
+        return [list(numbers)]
+    own, tasks = tasks_of(strategy)
+    table = np.zeros((len(tasks), len(numbers)), "int32")
+    table[list(tasks).index(own)] = numbers
+    return _sum_over_workers(table, strategy).tolist()
+
+
+def tasks_of(strategy) -> tuple[str, dict]:
+    """Which worker this is, and the addresses of all, the chief first.
+
+    Args:
+        strategy: A `tf.distribute.MultiWorkerMirroredStrategy`.
+
+    Returns:
+        Name of this worker, such as `"worker 1"`, and dict of addresses by
+        name.
+    """
+    resolver = strategy.cluster_resolver
+    jobs = resolver.cluster_spec().as_dict()
+    tasks = {
+        f"{job} {index}": address
+        for job in ("chief", "worker")
+        for index, address in enumerate(jobs.get(job, []))
+    }
+    return f"{resolver.task_type} {resolver.task_id}", tasks
+
+
 def reducible(logs: dict) -> dict:
     """Logs of one step, in the form that Keras can reduce over workers.
 
@@ -96,6 +138,22 @@ def reducible(logs: dict) -> dict:
     if not is_multi_worker(_strategy_of(None)):
         return logs
     return {k: keras.ops.expand_dims(v, 0) for k, v in logs.items()}
+
+
+def names_lost_workers(method):
+    """Decorator of a model's method that runs on all workers together.
+
+    See `keras_vq.trainers.lost_workers.lost_worker_named`.
+    """
+
+    @functools.wraps(method)
+    def wrapper(model, *args, **kwargs):
+        if keras.backend.backend() != "tensorflow":
+            return method(model, *args, **kwargs)
+        with lost_worker_named(model.distribute_strategy):
+            return method(model, *args, **kwargs)
+
+    return wrapper
 
 
 def _strategy_of(model):
