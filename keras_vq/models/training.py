@@ -1,6 +1,7 @@
 """What makes the models trainable: compile, fit, adapt, state and logs."""
 
 import contextlib
+import functools
 
 import keras
 import numpy as np
@@ -10,7 +11,7 @@ from keras_vq import trainers
 from keras_vq.data import named_errors
 from keras_vq.metrics import bind_likelihood
 from keras_vq.models.images import check_images
-from keras_vq.trainers import checks
+from keras_vq.trainers import checks, worker_data, workers
 from keras_vq.trainers.weight_average import WeightAverage
 
 
@@ -154,6 +155,7 @@ class TrainingMixin:
 
     # fit
 
+    @workers.names_lost_workers
     @named_errors()
     def fit(self, x=None, y=None, batch_size=None, **kwargs):
         """Trains the model; the arguments are those of `keras.Model.fit`.
@@ -181,7 +183,7 @@ class TrainingMixin:
         if batch is not None:
             check_images(batch, self.channels, self._image_rank)
             checks.warn_about_range(batch)
-        if self.compiled and not self._is_adapted():
+        if self.compiled and not workers.chief_says(self._is_adapted(), self):
             if batch is None and x is not None:
                 raise ValueError(
                     "The codebook has no start values yet, and this kind of "
@@ -189,14 +191,19 @@ class TrainingMixin:
                     f"before `fit`. Received: {type(x).__name__}"
                 )
             self.adapt(x)
-        return super().fit(x, y, batch_size=batch_size, **kwargs)
+        fit = functools.partial(worker_data.fit, self, super().fit)
+        return fit(x, y, batch_size=batch_size, **kwargs)
 
+    @workers.names_lost_workers
     @named_errors()
     def evaluate(self, *args, **kwargs):
         """Evaluates, with the averaged weights if there are any."""
         with self.averaged_weights():
-            return super().evaluate(*args, **kwargs)
+            return worker_data.evaluate(
+                self, super().evaluate, *args, **kwargs
+            )
 
+    @workers.names_lost_workers
     @named_errors()
     def predict(self, *args, **kwargs):
         return super().predict(*args, **kwargs)
@@ -210,6 +217,7 @@ class TrainingMixin:
     def _is_adapted(self) -> bool:
         return self.quantizer.initialized
 
+    @workers.names_lost_workers
     @named_errors()
     def adapt(self, data, latents_per_code: int = 64):
         """Starts the codebook from the latents of the first images.
@@ -222,6 +230,12 @@ class TrainingMixin:
             latents_per_code: Integer. So many latents per code are collected
                 (or all there are).
         """
+        # Several workers could see different images, or round differently.
+        if workers.is_chief(self):
+            self._adapt(data, latents_per_code)
+        workers.share(self.quantizer_weights, self)
+
+    def _adapt(self, data, latents_per_code):
         wanted = latents_per_code * self.quantizer.codebook_size
         collected, count = [], 0
         for images in _batches(data):

@@ -18,11 +18,13 @@ from keras_vq.trainers import checks, workers
 
 
 def fit(model, keras_fit, x=None, y=None, batch_size=None, **arguments):
-    """Calls Keras' `fit` or `evaluate` with this worker's part of the data.
+    """Calls Keras' `fit` with this worker's part of the data.
+
+    All workers start from the weights of the chief.
 
     Args:
         model: The model.
-        keras_fit: Keras' method, bound to the model.
+        keras_fit: `keras.Model.fit`, bound to the model.
         x: Data as the method takes it.
         y: Not used by the models of this package.
         batch_size: Integer, images a step over all replicas, for arrays.
@@ -35,25 +37,59 @@ def fit(model, keras_fit, x=None, y=None, batch_size=None, **arguments):
     if not workers.is_multi_worker(strategy):
         return keras_fit(x, y, batch_size=batch_size, **arguments)
     size = batch_size or 32
-    validation = arguments.get("validation_data")
     split = arguments.pop("validation_split", 0.0)
-    if _is_array(x):
-        x = np.asarray(x)
-        if split and validation is None:
-            count = math.floor(len(x) * (1 - split))
-            x, validation = x[:count], x[count:]
-    shuffle = arguments.get("shuffle", "epochs" in arguments)
-    x = _part(x, size, bool(shuffle), strategy)
+    validation = arguments.get("validation_data")
+    if isinstance(validation, (tuple, list)):
+        validation = validation[0]
+    if split and validation is None and _is_array(x):
+        count = math.floor(len(x) * (1 - split))
+        x, validation = x[:count], x[count:]
+    x = _part(x, size, arguments.get("shuffle", True), strategy)
     if validation is not None:
-        if isinstance(validation, (tuple, list)):
-            validation = validation[0]
         size = arguments.get("validation_batch_size") or size
         arguments["validation_data"] = _part(validation, size, False, strategy)
+    workers.share(_variables(model), strategy)
     result = keras_fit(x, **arguments)
-    # All leave together: one that ends its process while another is still
-    # saving would look like one that died.
-    workers.broadcast([np.int32(0)], strategy)
+    workers.leave_together(strategy)
     return result
+
+
+def evaluate(
+    model, keras_evaluate, x=None, y=None, batch_size=None, *rest, **arguments
+):
+    """Calls Keras' `evaluate` with this worker's part of the data.
+
+    Args:
+        model: The model.
+        keras_evaluate: `keras.Model.evaluate`, bound to the model.
+        x: Data as the method takes it.
+        y: Not used by the models of this package.
+        batch_size: Integer, images a step over all replicas, for arrays.
+        *rest: Further arguments of the method.
+        **arguments: Further arguments of the method.
+
+    Returns:
+        What the method returns.
+    """
+    strategy = model.distribute_strategy
+    # The validation in `fit` has its part already.
+    inside = arguments.get("_use_cached_eval_dataset")
+    if inside or not workers.is_multi_worker(strategy):
+        return keras_evaluate(x, y, batch_size, *rest, **arguments)
+    x = _part(x, batch_size or 32, False, strategy)
+    result = keras_evaluate(x, None, None, *rest, **arguments)
+    workers.leave_together(strategy)
+    return result
+
+
+def _variables(model):
+    """What a step changes, but for random states, each worker's own."""
+    average = model.weight_average
+    return [
+        *model.weights,
+        *model.optimizer.variables,
+        *(average.variables if average is not None else []),
+    ]
 
 
 def _is_array(x):

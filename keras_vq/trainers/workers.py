@@ -80,6 +80,41 @@ def broadcast(values: list, model=None) -> list[np.ndarray]:
     return result
 
 
+def chief_says(answer: bool, model=None) -> bool:
+    """The chief's answer, on all workers, so that they take the same way."""
+    return bool(broadcast([np.bool_(answer)], model)[0])
+
+
+def share(variables: list, model=None) -> None:
+    """Gives variables the chief's values, on all workers.
+
+    Args:
+        variables: List of `keras.Variable`, the same on all workers.
+        model: The model in training, or a `tf.distribute.Strategy`, or None
+            for the strategy in scope.
+    """
+    if not is_multi_worker(_strategy_of(model)):
+        return
+    values = [keras.ops.convert_to_numpy(variable) for variable in variables]
+    received = broadcast(values, model)
+    if not is_chief(model):
+        for variable, value in zip(variables, received, strict=True):
+            variable.assign(value)
+
+
+def leave_together(model=None) -> None:
+    """Waits until all workers have come here.
+
+    One that ends its process while another is still saving would look like
+    one that died.
+
+    Args:
+        model: The model in training, or a `tf.distribute.Strategy`, or None
+            for the strategy in scope.
+    """
+    broadcast([np.int32(0)], model)
+
+
 def gather(numbers: list, model=None) -> list[list[int]]:
     """The numbers of all workers, the chief's first.
 
