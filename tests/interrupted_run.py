@@ -1,0 +1,165 @@
+"""A training that can be killed at any moment and started again.
+
+    python interrupted_run.py DIRECTORY [--replicas N] [--steps N] ...
+
+Writes the loss of every step to DIRECTORY/steps.txt, and at the end a hash of
+all variables to DIRECTORY/hash.txt. Everything that is random takes part:
+dropout, noise without a seed of its own, mirrored and shuffled images, revived
+codes.
+"""
+
+import argparse
+import hashlib
+import os
+import pathlib
+import random
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import keras_vq
+from keras_vq.callbacks import ResumableCheckpoint
+from keras_vq.layers import EMAVectorQuantizer
+from keras_vq.models import VQAutoencoder
+from keras_vq.trainers.state import read_state
+
+STEPS_PER_EPOCH = 7
+
+
+@keras.saving.register_keras_serializable(package="interrupted_run")
+class Noise(keras.layers.Layer):
+    """Noise from the global generator, which belongs to no layer."""
+
+    def call(self, inputs, training=None):
+        if not training:
+            return inputs
+        return inputs + 0.01 * keras.random.normal(keras.ops.shape(inputs))
+
+
+def build_model(noise=True):
+    """A small model with everything switched on."""
+    layers = keras.layers
+    encoder = keras.Sequential(
+        [
+            keras.Input((None, None, 3)),
+            layers.Conv2D(8, 4, 2, "same", activation="relu"),
+            layers.Dropout(0.2),
+            layers.BatchNormalization(),
+            # Keras cannot use its global generator on replicas.
+            *([Noise()] if noise else []),
+            layers.Conv2D(4, 3, padding="same"),
+        ]
+    )
+    decoder = keras.Sequential(
+        [
+            keras.Input((None, None, 4)),
+            layers.Conv2DTranspose(8, 4, 2, "same", activation="relu"),
+            layers.Conv2D(3, 3, padding="same"),
+        ]
+    )
+    quantizer = EMAVectorQuantizer(16, 4, decay=0.9, revival_threshold=0.5)
+    model = VQAutoencoder(encoder, quantizer, decoder)
+    model.compile(
+        keras.optimizers.AdamW(3e-3),
+        metrics=[keras_vq.metrics.PSNR((-1, 1))],
+        weight_ema=0.9,
+        clipnorm=1.0,
+    )
+    return model
+
+
+def build_data():
+    """Endless batches of 8 images, shuffled and mirrored."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (50, 8, 8, 3), "uint8")
+    return keras_vq.data.from_arrays(
+        images, batch_size=8, shuffle=True, flip=True, repeat=True, seed=1
+    )
+
+
+class StepLog(keras.callbacks.Callback):
+    """Appends one line a step, with what is shown while training."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = path
+
+    def on_train_batch_end(self, batch, logs=None):
+        line = [int(keras.ops.convert_to_numpy(self.model.steps)), batch]
+        line += [float(logs[k]).hex() for k in ("loss", "psnr", "perplexity")]
+        with open(self.path, "a") as file:
+            file.write(" ".join(map(str, line)) + "\n")
+
+
+class GlobalDraws(keras.callbacks.Callback):
+    """Takes numbers from Python's and NumPy's global generators."""
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.last = random.random() + np.random.rand()
+
+
+def state_hash(model, extra=()):
+    """Hash of everything that the next step depends on."""
+    arrays, _ = read_state(model)
+    digest = hashlib.sha256()
+    for name, array in arrays.items():
+        digest.update(name.encode() + array.tobytes())
+    digest.update(repr(extra).encode())
+    return digest.hexdigest()
+
+
+def run(directory, strategy=None, steps=28, callbacks=(), **checkpoint):
+    """Trains, or goes on, and returns the model."""
+    directory = pathlib.Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    keras.utils.set_random_seed(3)
+    with (strategy or tf.distribute.get_strategy()).scope():
+        model = build_model(noise=strategy is None)
+    saver = ResumableCheckpoint(
+        directory / "checkpoints", **{"save_every": 3, **checkpoint}
+    )
+    draws = GlobalDraws()
+    model.fit(
+        saver.resume(build_data()),
+        steps_per_epoch=STEPS_PER_EPOCH,
+        epochs=steps // STEPS_PER_EPOCH,
+        callbacks=[StepLog(directory / "steps.txt"), draws, *callbacks, saver],
+        verbose=0,
+    )
+    last = getattr(draws, "last", None)
+    (directory / "hash.txt").write_text(state_hash(model, last))
+    return model
+
+
+def main():
+    """Runs the command line."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("directory")
+    parser.add_argument("--replicas", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=28)
+    parser.add_argument("--save-every", type=int, default=3)
+    arguments = parser.parse_args()
+    strategy = None
+    if arguments.replicas > 1:
+        tf.config.set_logical_device_configuration(
+            tf.config.list_physical_devices("CPU")[0],
+            [tf.config.LogicalDeviceConfiguration()] * arguments.replicas,
+        )
+        strategy = tf.distribute.MirroredStrategy(
+            [f"CPU:{i}" for i in range(arguments.replicas)]
+        )
+    run(
+        arguments.directory,
+        strategy,
+        arguments.steps,
+        save_every=arguments.save_every,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
