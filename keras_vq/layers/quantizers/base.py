@@ -6,13 +6,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_vq.layers.quantizers.kmeans import kmeans, sample_rows
+from keras_vq.layers.quantizers.learning import LearningMixin
 from keras_vq.layers.quantizers.nearest_code import nearest_code
-from keras_vq.layers.quantizers.revival import (
-    MAX_CANDIDATES,
-    candidate_table,
-    revive,
-)
+from keras_vq.layers.quantizers.revival import MAX_CANDIDATES, candidate_table
 from keras_vq.layers.quantizers.vectors import (
     check_indices,
     mean_over_positions,
@@ -23,7 +19,7 @@ from keras_vq.layers.quantizers.vectors import (
 _FROM_DATA = ("kmeans", "data")
 
 
-class Quantizer(keras.layers.Layer):
+class Quantizer(LearningMixin, keras.layers.Layer):
     """Base of the quantizers that replace a latent by its nearest code.
 
     Subclasses say how the codebook learns; everything else is here.
@@ -89,8 +85,6 @@ class Quantizer(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        _check_positive("codebook_size", codebook_size)
-        _check_positive("codebook_dim", codebook_dim)
         if not 0 <= decay < 1:
             raise ValueError(
                 "`decay` must lie in [0, 1), such as 0.99. "
@@ -101,8 +95,8 @@ class Quantizer(keras.layers.Layer):
                 "`revival_threshold` must not be negative (0 switches revival "
                 f"off). Received: revival_threshold={revival_threshold}"
             )
-        self.codebook_size = codebook_size
-        self.codebook_dim = codebook_dim
+        self.codebook_size = _positive("codebook_size", codebook_size)
+        self.codebook_dim = _positive("codebook_dim", codebook_dim)
         if codebook_initializer not in _FROM_DATA:
             codebook_initializer = keras.initializers.get(codebook_initializer)
         self.codebook_initializer = codebook_initializer
@@ -146,14 +140,9 @@ class Quantizer(keras.layers.Layer):
         self.channels = channels
         self.project_in = self.project_out = None
         if channels != self.codebook_dim:
-            self.project_in = keras.layers.Dense(
-                self.codebook_dim, name="project_in", dtype=self.dtype_policy
-            )
-            self.project_in.build((None, channels))
-            self.project_out = keras.layers.Dense(
-                channels, name="project_out", dtype=self.dtype_policy
-            )
-            self.project_out.build((None, self.codebook_dim))
+            dim = self.codebook_dim
+            self.project_in = self._projection("project_in", channels, dim)
+            self.project_out = self._projection("project_out", dim, channels)
         self.codebook = self._add_state(
             "codebook",
             (self.codebook_size, self.codebook_dim),
@@ -165,6 +154,17 @@ class Quantizer(keras.layers.Layer):
         self._initialized = self._add_state(
             "initialized", (), "zeros" if waits_for_data else "ones"
         )
+
+    def _projection(self, name, inputs, outputs):
+        layer = keras.layers.Dense(
+            outputs,
+            name=name,
+            dtype=self.dtype_policy,
+            # A quantizer that is loaded frozen is frozen before it is built.
+            trainable=self.trainable,
+        )
+        layer.build((None, inputs))
+        return layer
 
     def _start_values(self):
         if self.codebook_initializer not in _FROM_DATA:
@@ -307,110 +307,6 @@ class Quantizer(keras.layers.Layer):
                 "latents, or `build(latents_shape)`, first."
             )
 
-    # Learning
-
-    def adapt(self, latents):
-        """Starts the codebook from data, by k-means or from random latents.
-
-        `VQAutoencoder.adapt(dataset)` calls this, and `fit` calls that when
-        the codebook has no start values yet. Call it before the first step,
-        outside of any compiled function.
-
-        Args:
-            latents: Float array or tensor of shape `(batch, ..., channels)`.
-                20 to 100 latents per code are a good number.
-
-        Raises:
-            ValueError: If `latents` is empty or not finite.
-        """
-        if not self.built:
-            self.build(latents.shape)
-        vectors = ops.convert_to_numpy(self._to_codebook_space(latents))
-        vectors = vectors.reshape(-1, self.codebook_dim)
-        if not len(vectors) or not np.isfinite(vectors).all():
-            raise ValueError(
-                f"Quantizer '{self.name}' can adapt to one or more finite "
-                f"latents. Received: shape {tuple(latents.shape)}"
-                + (", with NaN or infinite values" if len(vectors) else "")
-            )
-        if self.codebook_initializer == "data":
-            codes = sample_rows(vectors, self.codebook_size, self.seed)
-        else:
-            codes = kmeans(
-                vectors,
-                self.codebook_size,
-                seed=self.seed,
-                spherical=self.l2_normalize,
-            )
-        self._restart(codes)
-        self._initialized.assign(1.0)
-
-    def _restart(self, codes):
-        """Makes `codes` the codebook, with no past."""
-        self.codebook.assign(codes)
-        self.counts.assign(ops.ones((self.codebook_size,)))
-
-    def update(self, statistics: dict, step):
-        """Takes one training step of what does not learn by gradient.
-
-        Call once per optimizer step, outside of the gradient tape, with the
-        statistics summed over all micro-batches and replicas. Does nothing
-        while `trainable` is False.
-
-        Args:
-            statistics: Dict that calls with `training=True` returned, summed.
-            step: Integer or integer tensor, number of the training step.
-        """
-        if not self.trainable:
-            return
-        self.counts.assign(
-            self.decay * self.counts + (1 - self.decay) * statistics["counts"]
-        )
-        self._update_codebook(statistics)
-        if self.revival_threshold:
-            dead = self._dead_codes(self.revival_threshold)
-            codes, moved = revive(self.codebook, dead, statistics, step)
-            self._replace(codes, moved)
-
-    def _update_codebook(self, statistics):
-        """Moves the codes towards their latents (not those trained)."""
-
-    def _replace(self, codes, moved):
-        """Sets the codes where `moved`, as if they had been used normally."""
-        self.codebook.assign(codes)
-        mean = ops.mean(self.counts)
-        self.counts.assign(ops.where(moved, mean, self.counts))
-
-    def _dead_codes(self, threshold):
-        return self.counts < threshold * ops.mean(self.counts)
-
-    def revive(self, latents, threshold: float = 0.01) -> int:
-        """Moves the codes that are hardly used onto latents, at once.
-
-        For callbacks and by hand; during training, `revival_threshold` does
-        the same at each step.
-
-        Args:
-            latents: Float array or tensor of shape `(batch, ..., channels)`.
-            threshold: Float. Codes used less than this fraction of the mean
-                are moved.
-
-        Returns:
-            Integer, how many codes were moved.
-        """
-        self._require_built()
-        vectors = ops.convert_to_numpy(self._to_codebook_space(latents))
-        dead = ops.convert_to_numpy(self._dead_codes(threshold))
-        if dead.any():
-            codes = ops.convert_to_numpy(self.codebook).copy()
-            codes[dead] = sample_rows(
-                vectors.reshape(-1, self.codebook_dim),
-                int(dead.sum()),
-                self.seed,
-            )
-            self._replace(ops.convert_to_tensor(codes), dead)
-        return int(dead.sum())
-
     def get_config(self):
         initializer = self.codebook_initializer
         if initializer not in _FROM_DATA:
@@ -427,8 +323,10 @@ class Quantizer(keras.layers.Layer):
         }
 
 
-def _check_positive(name, value):
-    if not isinstance(value, int) or value < 1:
+def _positive(name, value) -> int:
+    # NumPy's integers too, but they have no place in a configuration.
+    if not isinstance(value, (int, np.integer)) or value < 1:
         raise ValueError(
             f"`{name}` must be a positive integer. Received: {name}={value!r}"
         )
+    return int(value)
