@@ -45,17 +45,17 @@ class ResidualBlock(keras.layers.Layer):
     def build(self, input_shape):
         channels = input_shape[-1]
         inner_shape = (*input_shape[:-1], self.residual_units)
-        self.conv_1 = PaddedConv2D(
-            self.residual_units, 3, pad=1, dtype=self.dtype_policy
-        )
+        # A block that is loaded frozen is frozen before it is built.
+        options = {"dtype": self.dtype_policy, "trainable": self.trainable}
+        self.conv_1 = PaddedConv2D(self.residual_units, 3, pad=1, **options)
         self.conv_1.build(input_shape)
-        self.conv_2 = PaddedConv2D(channels, 1, dtype=self.dtype_policy)
+        self.conv_2 = PaddedConv2D(channels, 1, **options)
         self.conv_2.build(inner_shape)
         self.norm_1 = self.norm_2 = None
         if self.use_batch_normalization:
-            self.norm_1 = BatchNormalization(dtype=self.dtype_policy)
+            self.norm_1 = BatchNormalization(**options)
             self.norm_1.build(inner_shape)
-            self.norm_2 = BatchNormalization(dtype=self.dtype_policy)
+            self.norm_2 = BatchNormalization(**options)
             self.norm_2.build(input_shape)
 
     def call(self, inputs, training=None):
