@@ -12,6 +12,12 @@ from keras_vq.losses import (
 )
 from keras_vq.metrics import CodebookPerplexity, CodesUsed
 from keras_vq.models import images as image_tools
+from keras_vq.models.networks import (
+    check_networks,
+    find_factor,
+    freeze_layers,
+    frozen_layers,
+)
 from keras_vq.models.training import TrainingMixin
 
 
@@ -90,6 +96,12 @@ class VQAutoencoder(TrainingMixin, keras.Model):
                 "`quantizer` must be a keras_vq.layers.Quantizer, such as "
                 f"EMAVectorQuantizer(512, 64). Received: {quantizer!r}"
             )
+        check_networks(encoder=encoder, decoder=decoder)
+        if not min(commitment_weight, codebook_weight) >= 0:
+            raise ValueError(
+                "`commitment_weight` and `codebook_weight` must not be "
+                f"negative. Received: {commitment_weight}, {codebook_weight}"
+            )
         self.encoder = encoder
         self.quantizer = quantizer
         self.decoder = decoder
@@ -105,8 +117,8 @@ class VQAutoencoder(TrainingMixin, keras.Model):
         self._image_rank = len(input_shape)
         self.channels = input_shape[-1]
         self._create_variables()
-        self.downsample_factor = downsample_factor or self._find_factor(
-            input_shape[1:-1]
+        self.downsample_factor = downsample_factor or find_factor(
+            encoder, decoder, input_shape[1:-1], self.channels
         )
 
     def _create_variables(self):
@@ -126,21 +138,11 @@ class VQAutoencoder(TrainingMixin, keras.Model):
         names += ["regularization"] if self.losses else []
         self._create_training_state([f"{name}_loss" for name in names])
         self(images)
-
-    def _find_factor(self, known_sides) -> int:
-        # An encoder made for one size of image takes no other.
-        sides = [side or 256 for side in known_sides]
-        shape = (1, *sides, self.channels)
-        latents = self.encoder.compute_output_spec(keras.KerasTensor(shape))
-        factor = sides[0] // max(latents.shape[1], 1)
-        if factor < 1 or [factor * n for n in latents.shape[1:-1]] != sides:
-            raise ValueError(
-                "The encoder must divide every side by the same whole number. "
-                f"Received: latents of shape {tuple(latents.shape)} for an "
-                f"input of shape {shape}. Pad its convolutions, or pass "
-                "`downsample_factor`."
-            )
-        return factor
+        # A functional model that this one is part of counts its calls; after
+        # loading it would take this one for its own.
+        self._inbound_nodes.clear()
+        if not self.trainable:
+            self.trainable = False  # Passed on to the layers, now there.
 
     # The networks
 
@@ -190,8 +192,16 @@ class VQAutoencoder(TrainingMixin, keras.Model):
             whose sides were no multiple of f comes back with its padding.
 
         Raises:
-            ValueError: If a code lies outside of the codebook.
+            ValueError: If a code lies outside of the codebook, or the codes
+                are no batch of grids.
         """
+        codes = ops.convert_to_tensor(codes)
+        rank = len(self.quantizer.indices_shape(self._image_rank))
+        if len(codes.shape) != rank:
+            raise ValueError(
+                f"Codes are integers of {rank} axes, as `encode` gives them, "
+                f"the batch first. Received: shape {tuple(codes.shape)}"
+            )
         return self.decoder(self.quantizer.decode(codes))
 
     preprocess = staticmethod(image_tools.preprocess)
@@ -303,24 +313,24 @@ class VQAutoencoder(TrainingMixin, keras.Model):
             filepath: Path of a directory.
             format: `"tf_saved_model"`; others are those of `keras.Model`, and
                 hold the reconstruction alone.
-            **kwargs: Arguments of `keras.Model.export`.
+            **kwargs: Arguments of `keras.Model.export`, such as `verbose`,
+                or an `input_signature` of the images, which by default may
+                be of any number and size.
         """
         if format != "tf_saved_model":
             return super().export(filepath, format=format, **kwargs)
-        images = keras.InputSpec(
-            shape=(None,) * (self._image_rank - 1) + (self.channels,),
-            dtype="float32",
-        )
+        shape = (None,) * (self._image_rank - 1) + (self.channels,)
+        images = kwargs.pop("input_signature", None) or [
+            keras.InputSpec(shape=shape, dtype="float32")
+        ]
         codes = keras.InputSpec(
             shape=self.quantizer.indices_shape(self._image_rank),
             dtype="int32",
         )
         archive = keras.export.ExportArchive()
         archive.track(self)
-        archive.add_endpoint(
-            "serve", lambda x: self(x, training=False), [images]
-        )
-        archive.add_endpoint("encode", self.encode, [images])
+        archive.add_endpoint("serve", lambda x: self(x, training=False), images)
+        archive.add_endpoint("encode", self.encode, images)
         archive.add_endpoint("decode", self.decode, [codes])
         return archive.write_out(filepath, **kwargs)
 
@@ -334,6 +344,8 @@ class VQAutoencoder(TrainingMixin, keras.Model):
             "channels": self.channels,
             "downsample_factor": self.downsample_factor,
         }
+        if frozen := frozen_layers(self):
+            config["frozen_layers"] = frozen
         return {**config, **self._loss_config()}
 
     def _loss_config(self) -> dict:
@@ -354,4 +366,8 @@ class VQAutoencoder(TrainingMixin, keras.Model):
                 config[name] = keras.saving.deserialize_keras_object(
                     copy.deepcopy(config[name]), custom_objects=custom_objects
                 )
-        return cls(**config)
+        frozen = config.pop("frozen_layers", None)
+        model = cls(**config)
+        if frozen:
+            freeze_layers(model, frozen)
+        return model

@@ -9,7 +9,8 @@ def preprocess(images):
     """uint8 images to float32 in [-1, 1].
 
     Args:
-        images: uint8 array or tensor of any shape.
+        images: uint8 array or tensor of any shape, or anything that NumPy
+            makes an array of, such as a Pillow image.
 
     Returns:
         float32 of the same shape and kind, `images / 127.5 - 1`.
@@ -17,6 +18,8 @@ def preprocess(images):
     Raises:
         ValueError: If the images are not uint8.
     """
+    if not hasattr(images, "dtype"):
+        images = np.asarray(images)
     dtype = keras.backend.standardize_dtype(images.dtype)
     if dtype != "uint8":
         raise ValueError(
@@ -36,7 +39,18 @@ def postprocess(images):
 
     Returns:
         uint8 of the same shape and kind.
+
+    Raises:
+        ValueError: If the images are not floats.
     """
+    if not hasattr(images, "dtype"):
+        images = np.asarray(images)
+    dtype = keras.backend.standardize_dtype(images.dtype)
+    if not keras.backend.is_float_dtype(dtype):
+        raise ValueError(
+            "`postprocess` takes float images in [-1, 1], which a model "
+            f"gives; uint8 images need none. Received: dtype {dtype}"
+        )
     if isinstance(images, np.ndarray):
         images = (images.astype("float32") + 1) * np.float32(127.5)
         return np.clip(np.rint(images), 0, 255).astype("uint8")
@@ -46,6 +60,11 @@ def postprocess(images):
 
 def check_images(images, channels: int, rank: int):
     """Raises ValueError if `images` cannot be a batch in [-1, 1]."""
+    if not hasattr(images, "dtype"):
+        raise ValueError(
+            "The model takes batches of images as one array or tensor. "
+            f"Received: {type(images).__name__}"
+        )
     dtype = keras.backend.standardize_dtype(images.dtype)
     if not keras.backend.is_float_dtype(dtype):
         raise ValueError(
@@ -58,6 +77,11 @@ def check_images(images, channels: int, rank: int):
         raise ValueError(
             f"The model takes batches of shape (batch, {axes}{channels}), "
             f"channels last. Received: shape {shape}"
+        )
+    if 0 in shape:
+        raise ValueError(
+            "The model takes one or more images of one or more pixels. "
+            f"Received: shape {shape}"
         )
 
 

@@ -69,6 +69,8 @@ def model_config(model: keras.Model) -> dict:
     config = keras.saving.serialize_keras_object(model)
     config.pop("build_config", None)
     config = without_training(config)
+    # Which layers were frozen belongs to the training too.
+    config["config"].pop("frozen_layers", None)
     check_config(config, source=f"The configuration of {model.name}")
     registered_class(config, source=f"The configuration of {model.name}")
     return config

@@ -87,6 +87,26 @@ def test_networks_that_do_not_fit():
         _model(decoder=networks.decoder(channels=1))
     with pytest.raises(ValueError, match="must be a keras_vq.layers.Quantizer"):
         _model(quantizer=layers.Dense(4))
+    with pytest.raises(ValueError, match="`decoder` must be a Keras layer"):
+        _model(decoder=lambda codes: codes)
+
+
+@pytest.mark.parametrize("strides,side", [(1, 128), (4, 512)])
+def test_decoder_that_does_not_undo_the_encoder(strides, side):
+    """A larger reconstruction would be cropped, and trained, in silence."""
+    inputs = keras.Input((None, None, 3))
+    encoder = keras.Model(inputs, layers.Conv2D(4, 4, 2, "same")(inputs))
+    inputs = keras.Input((None, None, 4))
+    outputs = layers.Conv2DTranspose(3, 4, strides, "same")(inputs)
+    received = rf"Received: images of shape \(1, {side}, {side}, 3\)"
+    with pytest.raises(ValueError, match=received):
+        _model(encoder, decoder=keras.Model(inputs, outputs))
+
+
+@pytest.mark.parametrize("name", ["commitment_weight", "codebook_weight"])
+def test_negative_weight_of_a_loss(name):
+    with pytest.raises(ValueError, match="must not be negative"):
+        _model(**{name: -0.25})
 
 
 # Parts that do not learn

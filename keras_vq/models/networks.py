@@ -1,0 +1,67 @@
+"""What an autoencoder asks of the networks it is given."""
+
+import keras
+
+
+def check_networks(**networks):
+    """Raises ValueError if one of the networks is none, by argument name."""
+    for name, network in networks.items():
+        if not isinstance(network, keras.Layer):
+            raise ValueError(
+                f"`{name}` must be a Keras layer or model. "
+                f"Received: {network!r}"
+            )
+
+
+def find_factor(encoder, decoder, sides: list, channels: int) -> int:
+    """How many pixels of a side become one position of codes.
+
+    Args:
+        encoder: Keras layer or model, called before.
+        decoder: Keras layer or model, called before.
+        sides: Sizes of the images, where the encoder takes a single one;
+            None elsewhere.
+        channels: Integer, channels of an image.
+
+    Raises:
+        ValueError: If the encoder divides no side, or not every side, by one
+            whole number, or the decoder gives images of another size.
+    """
+    sides = [side or 256 for side in sides]
+    shape = (1, *sides, channels)
+    latents = encoder.compute_output_spec(keras.KerasTensor(shape))
+    factor = sides[0] // max(latents.shape[1], 1)
+    if factor < 1 or [factor * n for n in latents.shape[1:-1]] != sides:
+        raise ValueError(
+            "The encoder must divide every side by the same whole number. "
+            f"Received: latents of shape {tuple(latents.shape)} for an "
+            f"input of shape {shape}. Pad its convolutions, or pass "
+            "`downsample_factor`."
+        )
+    images = decoder.compute_output_spec(keras.KerasTensor(latents.shape))
+    if list(images.shape[1:-1]) != sides:
+        raise ValueError(
+            "The decoder must give images of the size that the encoder took. "
+            f"Received: images of shape {tuple(images.shape)} for latents of "
+            f"shape {tuple(latents.shape)}, made from an input of shape "
+            f"{shape}. Change its strides, or pass `downsample_factor`."
+        )
+    return factor
+
+
+def frozen_layers(model: keras.Model) -> list:
+    """Numbers of the layers that are not trainable, for `freeze_layers`.
+
+    A layer that is made anew from its configuration does not know that it,
+    or a part of it, was frozen; a model with all its layers does.
+    """
+    layers = model._flatten_layers(include_self=False)
+    return [i for i, layer in enumerate(layers) if not layer.trainable]
+
+
+def freeze_layers(model: keras.Model, numbers: list):
+    """Freezes the layers with these numbers, and no others."""
+    # Each layer comes before its parts, to which it passes its value on.
+    layers = model._flatten_layers(include_self=False)
+    for i, layer in enumerate(layers):
+        layer.trainable = i not in numbers
