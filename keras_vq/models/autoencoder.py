@@ -252,7 +252,8 @@ class VQAutoencoder(TrainingMixin, keras.Model):
 
     def update_quantizers(self, statistics):
         """Hands the summed statistics of one step to the quantizer."""
-        self.quantizer.update(statistics, self.steps)
+        # Skipped steps leave no trace, in the choice of revived codes either.
+        self.quantizer.update(statistics, self.steps - self.skipped_steps)
 
     @property
     def quantizer_weights(self) -> list:

@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_vq import trainers
 from keras_vq.data import named_errors
+from keras_vq.callbacks.non_finite import watched
 from keras_vq.metrics import bind_likelihood
 from keras_vq.models.images import check_images
 from keras_vq.trainers import checks, worker_data, workers
@@ -32,18 +33,42 @@ class TrainingMixin:
         # micro-batches it passes through.
         self.steps = self._add_counter("steps")
         self.skipped_steps = self._add_counter("skipped_steps")
+        # What `keras_vq.trainers` records of skipped steps: the latest that
+        # follow each other, how often each term was the cause, and number and
+        # terms (a bit each) of the latest, newest last.
+        self.gate_terms = (
+            "images",
+            *loss_names,
+            "loss",
+            "gradients",
+            "batch_statistics",
+            "codebook_statistics",
+            "learning_rate",
+            "loss_scale",
+        )
+        self.skipped_in_a_row = self._add_counter("skipped_in_a_row")
+        self.skipped_by_term = self._add_counter(
+            "skipped_by_term", (len(self.gate_terms),)
+        )
+        self.skipped_log = self._add_counter("skipped_log", (16, 2))
         self._trackers = self._create_trackers()
         self._trackers |= {n: keras.metrics.Mean(n) for n in loss_names}
 
     @property
     def training_state(self) -> list:
         """Variables that count the training: no part of a preset."""
-        return [self.steps, self.skipped_steps]
+        return [
+            self.steps,
+            self.skipped_steps,
+            self.skipped_in_a_row,
+            self.skipped_by_term,
+            self.skipped_log,
+        ]
 
-    def _add_counter(self, name):
+    def _add_counter(self, name, shape=()):
         return self.add_weight(
             name=name,
-            shape=(),
+            shape=shape,
             dtype="int32",
             initializer="zeros",
             trainable=False,
@@ -192,6 +217,7 @@ class TrainingMixin:
                 )
             self.adapt(x)
         fit = functools.partial(worker_data.fit, self, super().fit)
+        kwargs["callbacks"] = watched(kwargs.get("callbacks"))
         return fit(x, y, batch_size=batch_size, **kwargs)
 
     @workers.names_lost_workers
@@ -237,9 +263,11 @@ class TrainingMixin:
 
     def _adapt(self, data, latents_per_code):
         wanted = latents_per_code * self.quantizer.codebook_size
-        collected, count = [], 0
+        collected, count, seen = [], 0, 0
         for images in _batches(data):
             check_images(images, self.channels, self._image_rank)
+            checks.check_finite(images, first=seen)
+            seen += len(images)
             latents = self._collect_latents(ops.convert_to_tensor(images))
             collected.append(ops.convert_to_numpy(latents).astype("float32"))
             count += collected[-1][..., 0].size

@@ -85,6 +85,24 @@ def _images_of(batch):
     return batch[0] if isinstance(batch, (tuple, list)) else batch
 
 
+def check_finite(images, first: int = 0):
+    """Refuses images of which a codebook would become NaN.
+
+    Args:
+        images: Batch of images.
+        first: Number of its first image, for the message.
+    """
+    images = keras.ops.convert_to_numpy(images)
+    finite = np.isfinite(images).reshape(len(images), -1).all(axis=1)
+    if not finite.all():
+        raise ValueError(
+            "The codebook can start from finite images only, and image "
+            f"{first + int(np.argmin(finite))} of the data (from 0) is not "
+            f"finite, nor are {(~finite).sum() - 1} others of its batch. Leave "
+            "them out, or mend what makes them."
+        )
+
+
 def warn_about_range(images):
     """Warns if images look like [0, 1], which trains, but badly."""
     images = keras.ops.convert_to_numpy(images)

@@ -14,17 +14,17 @@ codebook, under accumulation or with an uneven last batch:
 - Every part of the batch counts by its share of the images, not by 1 over the
   number of parts; a replica left without images counts nothing.
 - The codebook is updated once a step from the summed statistics.
-- One gate stands before everything a step changes: with a non-finite loss or
-  gradient anywhere, weights, slots, iterations, batch statistics, codebook,
+- One gate stands before everything a step changes (see `gate`): with anything
+  non-finite anywhere, weights, slots, iterations, batch statistics, codebook,
   averages and metrics stay as they were, on all replicas alike.
 """
-
-import functools
 
 import keras
 import tensorflow as tf
 
 from keras_vq.layers.quantizers.slots import statistics_slot
+from keras_vq.trainers import gate
+from keras_vq.trainers.replicas import all_reduce, present
 from keras_vq.trainers.workers import reducible
 
 
@@ -35,7 +35,7 @@ def train_step(model, data):
     with tf.control_dependencies([images]):
         model.steps.assign_add(1)
     variables = model.trainable_variables
-    guarded = _Guard(_batch_statistics(model))
+    guarded = gate.Guard(gate.batch_statistics(model))
 
     share, replica, replicas = _share_of_replica(images)
     parts = _split(images, model.accumulation_steps)
@@ -51,15 +51,15 @@ def train_step(model, data):
         results.append(result)
 
     terms = _weighted_terms(results, parts, images)
-    finite = _all_finite([*terms.values(), *_present(gradients)])
-    statistics = _all_reduce(statistics)
+    statistics = all_reduce(statistics)
+    bad = gate.non_finite(model, images, terms, gradients, statistics, guarded)
+    finite = tf.reduce_sum(bad) == 0
     if model.clipnorm is not None:
-        gradients = _clip(model, _all_reduce(gradients), replicas)
-    _gate(model, finite, gradients, statistics)
+        gradients = _clip(model, all_reduce(gradients), replicas)
+    gate.take_or_leave(model, bad, gradients, statistics)
     guarded.restore_unless(finite)
-    model.skipped_steps.assign_add(1 - tf.cast(finite, tf.int32))
 
-    guarded = _Guard(model.metrics_variables)
+    guarded = gate.Guard(model.metrics_variables)
     reconstruction = _concat([r["reconstruction"] for r in results])
     indices = tf.nest.map_structure(
         lambda *i: _concat(i), *[r["indices"] for r in results]
@@ -183,32 +183,7 @@ def _concat(tensors):
     return tensors[0] if len(tensors) == 1 else tf.concat(tensors, 0)
 
 
-# Over the replicas
-
-
-def _present(gradients):
-    return [g for g in gradients if g is not None]
-
-
-def _all_reduce(values):
-    """Sums every tensor of a structure over the replicas; keeps None."""
-    context = tf.distribute.get_replica_context()
-    if context.num_replicas_in_sync == 1:
-        return values
-    flat = keras.tree.flatten(values)
-    reduced = iter(
-        context.all_reduce(tf.distribute.ReduceOp.SUM, _present(flat))
-    )
-    flat = [None if v is None else next(reduced) for v in flat]
-    return keras.tree.pack_sequence_as(values, flat)
-
-
-def _all_finite(tensors):
-    """Whether all tensors are finite, on all replicas."""
-    # A sum is finite only if all its terms are, and is cheaper to look at.
-    sums = tf.stack([tf.reduce_sum(tf.cast(t, tf.float32)) for t in tensors])
-    bad = tf.reduce_sum(tf.cast(~tf.math.is_finite(sums), tf.float32))
-    return _all_reduce([bad])[0] == 0.0
+# Clipping
 
 
 def _clip(model, gradients, replicas):
@@ -216,84 +191,12 @@ def _clip(model, gradients, replicas):
 
     The optimizer sums over the replicas once more: hence 1 / replicas.
     """
-    squares = [tf.reduce_sum(tf.square(g)) for g in _present(gradients)]
+    squares = [tf.reduce_sum(tf.square(g)) for g in present(gradients)]
     norm = tf.sqrt(tf.add_n(squares))
     if isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer):
         norm = norm / model.optimizer.dynamic_scale
     factor = model.clipnorm / tf.maximum(norm, model.clipnorm) / replicas
     return [None if g is None else g * factor for g in gradients]
-
-
-# The gate
-
-
-def _gate(model, finite, gradients, statistics):
-    """Takes the update where `finite`, or leaves everything as it is.
-
-    A mask on the loss would not do: with zero gradients AdamW still moves the
-    weights. The condition stands in cross-replica context, as that of Keras'
-    LossScaleOptimizer does, because optimizers merge the replicas and that
-    cannot happen inside of a condition.
-    """
-    update = functools.partial(_apply_update, model)
-    if tf.__internal__.distribute.strategy_supports_no_merge_call():
-        tf.cond(
-            finite,
-            lambda: update(gradients, statistics),
-            lambda: _skip_update(model),
-        )
-        return
-
-    def in_cross_replica_context(strategy, finite, gradients, statistics):
-        def take():
-            strategy.extended.call_for_each_replica(
-                update, args=(gradients, statistics)
-            )
-
-        finite = strategy.experimental_local_results(finite)[0]
-        tf.cond(finite, take, lambda: _skip_update(model))
-
-    tf.distribute.get_replica_context().merge_call(
-        in_cross_replica_context, args=(finite, gradients, statistics)
-    )
-
-
-def _apply_update(model, gradients, statistics):
-    if _present(gradients):
-        model.optimizer.apply(gradients, model.trainable_variables)
-    model.update_quantizers(statistics)
-    if model.weight_average is not None:
-        model.weight_average.update()
-
-
-def _skip_update(model):
-    optimizer = model.optimizer
-    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        # It looks for overflow in `apply`, which is not reached.
-        optimizer.step_counter.assign(0)
-        optimizer.dynamic_scale.assign(optimizer.dynamic_scale * 0.5)
-
-
-def _batch_statistics(model):
-    """Variables that the forward pass itself assigns.
-
-    Random states are left out: to go on with them does no harm.
-    """
-    weights = model.non_trainable_weights
-    kept = {id(w) for w in model.quantizer_weights}
-    kept |= {id(model.steps), id(model.skipped_steps)}
-    return [w for w in weights if id(w) not in kept and w.trainable is False]
-
-
-class _Guard:
-    """Puts variables back to their values at the time it was made."""
-
-    def __init__(self, variables):
-        self.saved = [(v, tf.identity(v.value)) for v in variables]
-
-    def restore_unless(self, condition):
-        for variable, value in self.saved:
-            variable.assign(tf.where(condition, variable.value, value))
 
 
 # Metrics

@@ -1,0 +1,150 @@
+"""A model that computes NaN or infinity where the images ask for it.
+
+The first value of an image names the fault: so it can be put into any image of
+any batch, on any replica or micro-batch, without another graph.
+"""
+
+import contextlib
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers, ops
+from networks import decoder, images
+from replicas import values, variables
+
+from keras_vq.layers import EMAVectorQuantizer
+from keras_vq.models import VQAutoencoder
+
+# Values that no image has, exact in all policies.
+LOSS, GRADIENT, LATENTS, STATISTICS, HUGE = 2.0, 3.0, 4.0, 5.0, 6.0
+FAULTS = {
+    "loss": LOSS,
+    "gradient": GRADIENT,
+    "latents": LATENTS,
+    "statistics": STATISTICS,
+    # Its square overflows, and Adam would never forget it.
+    "huge gradient": HUGE,
+    "NaN image": np.nan,
+    "infinite image": np.inf,
+}
+# A latent that marks its batch for the quantizer.
+_MARK = 96.0
+
+
+@tf.custom_gradient
+def _faulty_gradient(x, code):
+    def gradient(upstream):
+        # Of float32, because nothing large exists in float16.
+        factor = tf.where(code == GRADIENT, np.nan, 1.0)
+        factor = tf.where(code == HUGE, np.float32(1e30), factor)
+        return upstream * tf.cast(factor, upstream.dtype), None
+
+    return tf.identity(x), gradient
+
+
+@keras.saving.register_keras_serializable(package="keras_vq_tests")
+class FaultyEncoder(layers.Layer):
+    """Convolutions and batch normalization, and the faults."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        dtype = self.dtype_policy
+        self.first = layers.Conv2D(8, 4, 2, "same", dtype=dtype)
+        self.norm = layers.BatchNormalization(dtype=dtype)
+        self.second = layers.Conv2D(4, 4, 2, "same", dtype=dtype)
+
+    def call(self, inputs, training=None):
+        code = inputs[:, :1, :1, :1]
+        marked = ops.logical_and(code > 1.5, code < 10.0)
+        x = ops.where(marked, ops.zeros_like(inputs), inputs)
+        x = self.norm(self.first(x), training=training)
+        x = self.second(ops.leaky_relu(x))
+        x = _faulty_gradient(x, ops.cast(code, "float32"))
+        x = ops.where(code == STATISTICS, ops.cast(_MARK, x.dtype), x)
+        return ops.where(code == LATENTS, ops.cast(np.inf, x.dtype), x)
+
+
+@keras.saving.register_keras_serializable(package="keras_vq_tests")
+class FaultyQuantizer(EMAVectorQuantizer):
+    """Its statistics are not finite where a latent asks for it."""
+
+    def _statistics(self, vectors, indices, valid):
+        statistics = super()._statistics(vectors, indices, valid)
+        marked = ops.any(vectors == _MARK)
+        return {k: ops.where(marked, np.inf, v) for k, v in statistics.items()}
+
+
+@keras.saving.register_keras_serializable(package="keras_vq_tests")
+def faulty_loss(images, reconstruction):
+    error = ops.square(images - ops.cast(reconstruction, "float32"))
+    fault = ops.where(images[:, 0, 0, 0] == LOSS, np.nan, 0.0)
+    return ops.mean(error, axis=(1, 2, 3)) + fault
+
+
+def make(strategy=None, dtype=None, **arguments):
+    """The model, compiled, its codebook started and two steps trained."""
+    keras.utils.set_random_seed(0)
+    with strategy.scope() if strategy else contextlib.nullcontext():
+        model = VQAutoencoder(
+            FaultyEncoder(dtype=dtype),
+            FaultyQuantizer(
+                8, 4, decay=0.5, revival_threshold=0.3, dtype=dtype
+            ),
+            decoder(dtype=dtype),
+            reconstruction_loss=faulty_loss,
+            dtype=dtype,
+        )
+        optimizer = keras.optimizers.AdamW(1e-2, weight_decay=0.1)
+        if dtype == "mixed_float16":
+            # Small enough to overflow only where a test wants it.
+            optimizer = keras.optimizers.LossScaleOptimizer(
+                optimizer, initial_scale=2.0**8
+            )
+        model.compile(optimizer, weight_ema=0.9, **arguments)
+    model.adapt(images(8, 8, 8, 3, seed=99))
+    return model
+
+
+def batch(seed, fault=None, image=0):
+    """Eight images, one of which has the fault."""
+    data = images(8, 8, 8, 3, seed=seed)
+    if fault is not None:
+        data[image, 0, 0, 0] = FAULTS[fault]
+    return data
+
+
+def fit(model, *batches, **arguments):
+    """Trains one step on each batch."""
+    dataset = tf.data.Dataset.from_tensor_slices(np.stack(batches))
+    return model.fit(dataset, verbose=0, **arguments)
+
+
+def snapshot(model, counters=False):
+    """Values of all variables, but for the counters of skipped steps."""
+    state = {id(v) for v in model.training_state}
+    return {
+        f"{i} {v.path}": value
+        for i, (v, value) in enumerate(
+            zip(variables(model), values(model), strict=True)
+        )
+        if (counters or id(v) not in state)
+    }
+
+
+def restore(model, state):
+    """Puts the values of `snapshot(model, counters=True)` back."""
+    for variable, value in zip(variables(model), state.values(), strict=True):
+        variable.assign(value)
+
+
+def assert_equal(state, expected, but=()):
+    """All values are finite, and equal bit for bit."""
+    names = set()
+    for (name, got), want in zip(state.items(), expected.values(), strict=True):
+        assert np.isfinite(got).all(), name
+        names.add(name.split("/")[-1].split(" ")[-1])
+        if not name.endswith(but):
+            np.testing.assert_array_equal(got, want, err_msg=name)
+    for name in ("moving_variance", "average_count", "iteration", "codebook"):
+        assert name in names
