@@ -34,8 +34,8 @@ class Recipe:
         build_model: Function of the dtype policy (or None) that returns the
             model.
         train_data: Function of the data directory and the options
-            `batch_size`, `seed`, `start_step` that returns an endless
-            dataset, the same for the same options.
+            `batch_size` and `seed` that returns an endless dataset of
+            `keras_vq.data`.
         validation_data: Function of the data directory and the batch size
             that returns a finite dataset.
         evaluation_set: Function of the data directory that returns the

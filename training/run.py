@@ -10,13 +10,19 @@ import time
 import keras
 import numpy as np
 
-from keras_vq.callbacks import CodebookHealth, ReconstructionGrid
+from keras_vq.callbacks import (
+    CodebookHealth,
+    ReconstructionGrid,
+    ResumableCheckpoint,
+)
 from keras_vq.metrics import PSNR
 from keras_vq.presets import load_preset, save_preset
 from keras_vq.training.card import write_card
 from keras_vq.training.evaluation import evaluate
+from keras_vq.training.log import EpochLog, training_seconds
 from keras_vq.training.recipe import Recipe
 from keras_vq.utils.files import atomic_path
+from keras_vq.utils.snapshots import find_snapshots
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +35,9 @@ class Run:
         strategy: `"one"` or `"mirrored"`.
         dtype: Dtype policy, or None for the global one.
         seed: Seed of weights and data.
-        resume: Whether to go on from the checkpoint in `output_dir`.
+        resume: Whether to go on from the newest checkpoint in `output_dir`,
+            if there is one.
+        save_every: Steps between two checkpoints.
         tensorboard: Whether to write TensorBoard logs.
         jit_compile: Whether to compile the step with XLA.
         command: The command line, for results.json.
@@ -41,14 +49,20 @@ class Run:
     dtype: str | None = None
     seed: int = 0
     resume: bool = False
+    save_every: int = 1000
     tensorboard: bool = False
     jit_compile: bool = False
     command: str = ""
 
     @property
-    def checkpoint(self) -> pathlib.Path:
-        """File of the newest checkpoint."""
-        return self.output_dir / "checkpoint.keras"
+    def checkpoints(self) -> pathlib.Path:
+        """Directory of the checkpoints."""
+        return self.output_dir / "checkpoints"
+
+    @property
+    def log(self) -> pathlib.Path:
+        """File with a line for each epoch."""
+        return self.output_dir / "log.csv"
 
 
 def train(recipe: Recipe, run: Run) -> dict:
@@ -62,36 +76,38 @@ def train(recipe: Recipe, run: Run) -> dict:
         The results, as written to results.json.
 
     Raises:
-        FileNotFoundError: If the data is not where the recipe looks for it,
-            or there is no checkpoint to resume from.
+        FileNotFoundError: If the data is not where the recipe looks for it.
+        FileExistsError: If the output directory holds the checkpoints of an
+            earlier run, which is not to be resumed.
     """
+    if not run.resume and find_snapshots(run.checkpoints):
+        raise FileExistsError(
+            f"{run.checkpoints} holds the checkpoints of an earlier run. Go on "
+            "with it (--resume), or give another output directory "
+            "(--output-dir)."
+        )
     evaluation_set = recipe.evaluation_set(run.data_dir)
     validation = recipe.validation_data(run.data_dir, recipe.batch_size)
     keras.utils.set_random_seed(run.seed)
     with _strategy(run.strategy).scope():
         model = _model(recipe, run)
-    first = _number(model.steps)
     dataset = recipe.train_data(
-        run.data_dir,
-        batch_size=recipe.batch_size,
-        seed=run.seed,
-        start_step=first,
+        run.data_dir, batch_size=recipe.batch_size, seed=run.seed
     )
     run.output_dir.mkdir(parents=True, exist_ok=True)
-    clock = _Clock()
+    checkpoint = ResumableCheckpoint(run.checkpoints, run.save_every)
     model.fit(
-        dataset,
+        checkpoint.resume(dataset),
         validation_data=validation,
         steps_per_epoch=recipe.steps_per_epoch,
-        initial_epoch=first // recipe.steps_per_epoch,
         epochs=-(-recipe.steps // recipe.steps_per_epoch),
-        callbacks=[*_callbacks(model, run, evaluation_set), clock],
+        callbacks=_callbacks(model, run, evaluation_set, checkpoint),
     )
     preset = run.output_dir / "preset"
     save_preset(model, preset, _metadata(recipe), float16=True, overwrite=True)
     # What is measured is what users get: the averaged weights, as stored.
     figures = evaluate(load_preset(type(model), preset), evaluation_set)
-    results = _results(recipe, run, model, figures, clock)
+    results = _results(recipe, run, model, figures)
     _write_text(run.output_dir / "results.json", json.dumps(results, indent=2))
     _write_text(run.output_dir / "README.md", write_card(results))
     return results
@@ -111,13 +127,6 @@ def _strategy(name):
 
 
 def _model(recipe, run):
-    if run.resume:
-        if not run.checkpoint.exists():
-            raise FileNotFoundError(
-                f"There is no checkpoint to resume from. Expected: "
-                f"{run.checkpoint}. Start the run without --resume."
-            )
-        return keras.saving.load_model(run.checkpoint)
     model = recipe.build_model(run.dtype)
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0,
@@ -134,13 +143,10 @@ def _model(recipe, run):
     return model
 
 
-def _callbacks(model, run, evaluation_set):
+def _callbacks(model, run, evaluation_set, checkpoint):
     samples = model.preprocess(evaluation_set.images[:16])
     callbacks = [
-        _Checkpoint(run.checkpoint),
-        keras.callbacks.CSVLogger(
-            str(run.output_dir / "log.csv"), append=run.resume
-        ),
+        EpochLog(run.log, checkpoint),
         CodebookHealth(),
         ReconstructionGrid(samples, run.output_dir / "reconstructions"),
     ]
@@ -148,40 +154,14 @@ def _callbacks(model, run, evaluation_set):
         callbacks.append(
             keras.callbacks.TensorBoard(str(run.output_dir / "tensorboard"))
         )
-    return callbacks
+    # Last, so that what the others do at the end of an epoch is in it.
+    return [*callbacks, checkpoint]
 
 
-class _Checkpoint(keras.callbacks.Callback):
-    """Saves the whole state at each epoch, over the one before, atomically."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.path = path
-
-    def on_epoch_end(self, epoch, logs=None):
-        with atomic_path(self.path) as temporary:
-            self.model.save(temporary)
-
-
-class _Clock(keras.callbacks.Callback):
-    """Counts steps and the seconds that they took."""
-
-    def __init__(self):
-        super().__init__()
-        self.seconds = 0.0
-        self.steps = 0
-
-    def on_train_batch_begin(self, batch, logs=None):
-        self._start = time.perf_counter()
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.seconds += time.perf_counter() - self._start
-        self.steps += 1
-
-
-def _results(recipe, run, model, figures, clock):
+def _results(recipe, run, model, figures):
     weights = model.encoder.count_params() + model.decoder.count_params()
     codebook = int(np.prod(model.quantizer.codebook.shape))
+    seconds = training_seconds(run.log)
     return {
         "name": recipe.name,
         "summary": recipe.summary,
@@ -201,9 +181,9 @@ def _results(recipe, run, model, figures, clock):
             "seed": run.seed,
             "strategy": run.strategy,
             "dtype": model.dtype_policy.name,
-            "hours": round(clock.seconds / 3600, 2),
+            "hours": round(seconds / 3600, 2),
             "images_per_second": round(
-                clock.steps * recipe.batch_size / max(clock.seconds, 1e-9)
+                _number(model.steps) * recipe.batch_size / max(seconds, 1e-9)
             ),
             "device": _device(),
             "keras": keras.__version__,

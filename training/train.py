@@ -10,10 +10,13 @@ import sys
 _DESCRIPTION = """\
 Trains a preset with its recipe, from data to model card.
 
-Writes to the output directory, while it runs: checkpoint.keras (the whole
-state, each epoch), log.csv, reconstructions/; at the end: preset/ (for
+Writes to the output directory, while it runs: checkpoints/ (all that the next
+step needs), log.csv, reconstructions/; at the end: preset/ (for
 `from_preset`), results.json (figures with their protocol) and README.md (the
 model card).
+
+SIGTERM and Ctrl-C finish the step and save it; the exit code is then 143 or
+130. The same command with --resume goes on as if nothing had happened.
 """
 
 _EPILOG = """\
@@ -58,6 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
         dtype=parsed.dtype,
         seed=parsed.seed,
         resume=parsed.resume,
+        save_every=parsed.save_every,
         tensorboard=parsed.tensorboard,
         jit_compile=parsed.jit_compile,
         command=_command(words),
@@ -130,7 +134,14 @@ def _parser():
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="go on from the checkpoint in the output directory",
+        help="go on from the newest checkpoint in the output directory, if "
+        "there is one",
+    )
+    parser.add_argument(
+        "--save-every",
+        type=int,
+        default=1000,
+        help="steps between two checkpoints (default: 1000)",
     )
     parser.add_argument(
         "--tensorboard", action="store_true", help="write TensorBoard logs"

@@ -53,7 +53,7 @@ def _read(data_dir, split: str, **options):
     )
 
 
-def _train_data(data_dir, batch_size, seed, start_step):
+def _train_data(data_dir, batch_size, seed):
     return _read(
         data_dir,
         "train",
@@ -63,7 +63,6 @@ def _train_data(data_dir, batch_size, seed, start_step):
         flip=True,
         seed=seed,
         repeat=True,
-        start_step=start_step,
     )
 
 

@@ -1,7 +1,9 @@
 """The launcher: a run from data to card, and a run that goes on."""
 
+import csv
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -11,6 +13,7 @@ import keras_vq
 from keras_vq.training import run as run_module
 from keras_vq.training import train as train_module
 from keras_vq.training.card import write_card
+from keras_vq.training.log import EpochLog, training_seconds
 from keras_vq.training.recipe import (
     EvaluationSet,
     Recipe,
@@ -18,6 +21,7 @@ from keras_vq.training.recipe import (
     recipe_names,
 )
 from keras_vq.training.run import Run
+from keras_vq.utils.snapshots import newest_snapshot
 
 
 def _images(count, seed):
@@ -40,7 +44,7 @@ def _build_model(dtype=None):
     )
 
 
-def _train_data(data_dir, batch_size, seed, start_step):
+def _train_data(data_dir, batch_size, seed):
     return keras_vq.data.from_arrays(
         _images(64, 0),
         batch_size=batch_size,
@@ -48,7 +52,6 @@ def _train_data(data_dir, batch_size, seed, start_step):
         shuffle=True,
         flip=True,
         repeat=True,
-        start_step=start_step,
     )
 
 
@@ -85,7 +88,7 @@ def test_run_writes_everything(finished):
     run, results = finished
     written = {path.name for path in run.output_dir.iterdir()}
     assert {
-        "checkpoint.keras",
+        "checkpoints",
         "log.csv",
         "preset",
         "reconstructions",
@@ -134,21 +137,38 @@ def test_resumed_run_equals_the_uninterrupted_one(finished, tmp_path):
         run_module.train(RECIPE, run)
     run_module.train(RECIPE, dataclasses.replace(run, resume=True))
     first, second = (
-        keras.saving.load_model(r.checkpoint) for r in (uninterrupted, run)
+        newest_snapshot(r.checkpoints) for r in (uninterrupted, run)
     )
-    for a, b in zip(_state(first), _state(second), strict=True):
-        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
-    log = (run.output_dir / "log.csv").read_text().splitlines()
-    expected = (uninterrupted.output_dir / "log.csv").read_text().splitlines()
-    assert log == expected
+    assert first[0].name == second[0].name == "0004-000000"
+    assert first[2] == second[2]
+    for name, array in first[1].items():
+        np.testing.assert_array_equal(second[1][name], array, err_msg=name)
+    assert _log(run) == _log(uninterrupted)
 
 
-def _state(model):
-    return [
-        *model.weights,
-        *model.optimizer.variables,
-        *model.weight_average.variables,
+def _log(run):
+    with open(run.log, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["0", "1", "2", "3"]
+    assert all(float(row.pop("seconds")) > 0 for row in rows)
+    return rows
+
+
+def test_lines_of_epochs_that_are_taken_again_are_removed(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("epoch,loss,seconds\n0,3.0,1.5\n1,2.0,2.5\n2,1")
+    log = EpochLog(path, SimpleNamespace(epoch=1))
+    log.on_train_begin()
+    log.on_epoch_begin(1)
+    log.on_epoch_end(1, {"loss": 2.0})
+    log.on_train_end()
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(r["epoch"], r["loss"]) for r in rows] == [
+        ("0", "3.0"),
+        ("1", "2.0"),
     ]
+    assert training_seconds(path) == 1.5
 
 
 class _StopAfter(keras.callbacks.Callback):
@@ -160,10 +180,12 @@ class _StopAfter(keras.callbacks.Callback):
         self.model.stop_training = epoch + 1 >= self.epochs
 
 
-def test_resuming_needs_a_checkpoint(tmp_path):
-    run = Run(None, tmp_path / "nothing", resume=True)
-    with pytest.raises(FileNotFoundError, match="no checkpoint"):
+def test_another_run_in_a_used_directory_is_refused(finished):
+    run, _ = finished
+    before = (run.output_dir / "log.csv").read_text()
+    with pytest.raises(FileExistsError, match="--resume.*--output-dir"):
         run_module.train(RECIPE, run)
+    assert (run.output_dir / "log.csv").read_text() == before
 
 
 def test_unknown_recipe_lists_the_known_ones():
@@ -174,9 +196,7 @@ def test_unknown_recipe_lists_the_known_ones():
 
 def test_missing_data_says_what_is_expected(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"cifar10/train\.tfrecord"):
-        load_recipe("vqvae_cifar").train_data(
-            tmp_path, batch_size=8, seed=0, start_step=0
-        )
+        load_recipe("vqvae_cifar").train_data(tmp_path, batch_size=8, seed=0)
 
 
 def test_command_hides_paths():
