@@ -3,6 +3,9 @@
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
 
 import interrupted_run
 import keras
@@ -62,6 +65,22 @@ def test_goes_on_exactly(uninterrupted, tmp_path):
     for step in (2, 5, 14, 15):
         with pytest.raises(_Interrupted):
             interrupted_run.run(tmp_path, callbacks=[_At(step, _fail)])
+    interrupted_run.run(tmp_path)
+    _assert_as_if_nothing_had_happened(tmp_path, uninterrupted)
+
+
+def test_kill_nine(uninterrupted, tmp_path):
+    """As `make soak` does it twenty times, at random moments."""
+    process = subprocess.Popen(
+        [sys.executable, interrupted_run.__file__, tmp_path, "--steps=700"]
+    )
+    log = tmp_path / "steps.txt"
+    while process.poll() is None:
+        if log.exists() and log.read_text().count("\n") > 4:
+            break
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
     interrupted_run.run(tmp_path)
     _assert_as_if_nothing_had_happened(tmp_path, uninterrupted)
 
