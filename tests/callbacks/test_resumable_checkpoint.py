@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import interrupted_run
 import keras
@@ -71,16 +70,9 @@ def test_goes_on_exactly(uninterrupted, tmp_path):
 
 def test_kill_nine(uninterrupted, tmp_path):
     """As `make soak` does it twenty times, at random moments."""
-    process = subprocess.Popen(
-        [sys.executable, interrupted_run.__file__, tmp_path, "--steps=700"]
-    )
-    log = tmp_path / "steps.txt"
-    while process.poll() is None:
-        if log.exists() and log.read_text().count("\n") > 4:
-            break
-        time.sleep(0.01)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL
+    program = [sys.executable, interrupted_run.__file__, tmp_path]
+    killed = subprocess.run([*program, "--kill-at=5"])
+    assert killed.returncode == -signal.SIGKILL
     interrupted_run.run(tmp_path)
     _assert_as_if_nothing_had_happened(tmp_path, uninterrupted)
 
