@@ -11,6 +11,7 @@ import struct
 from keras_vq.data.errors import ImageError
 
 SUPPORTED = "JPEG, PNG, GIF, BMP or WebP"
+_ADVICE = "Get it anew, or take it out."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +54,7 @@ def read_header(data: bytes, name: str) -> Header:
             inside the header.
     """
     if not data:
-        raise ImageError(f"{name} is empty; expected a picture.")
+        raise ImageError(f"{name} is empty; expected a picture. {_ADVICE}")
     read = next((r for m, r in _READERS if data.startswith(m)), None)
     if read is None:
         raise ImageError(
@@ -66,14 +67,18 @@ def read_header(data: bytes, name: str) -> Header:
     except (struct.error, IndexError):
         raise ImageError(
             f"{name} ends inside its header ({len(data)} bytes); the file is "
-            "truncated."
+            f"truncated. {_ADVICE}"
         ) from None
     if header.height < 1 or header.width < 1:
         raise ImageError(
             f"{name} says that it has {header.height}x{header.width} pixels; "
-            "the file is damaged."
+            f"the file is damaged. {_ADVICE}"
         )
     return header
+
+
+def _damaged(name, kind, reason):
+    return ImageError(f"{name} is a damaged {kind} ({reason}). {_ADVICE}")
 
 
 def _jpeg(data, name):
@@ -83,7 +88,7 @@ def _jpeg(data, name):
         while data[position] == 0xFF and data[position + 1] == 0xFF:
             position += 1
         if data[position] != 0xFF:
-            raise ImageError(f"{name} is a damaged JPEG (no marker found).")
+            raise _damaged(name, "JPEG", "no marker found")
         marker = data[position + 1]
         if marker == 0x01 or 0xD0 <= marker <= 0xD8:
             position += 2  # These markers have no content.
@@ -103,7 +108,7 @@ def _jpeg(data, name):
                 orientation=orientation,
             )
         if marker in (0xD9, 0xDA) or length < 2:
-            raise ImageError(f"{name} is a damaged JPEG (no frame found).")
+            raise _damaged(name, "JPEG", "no frame found")
         if marker == 0xE1 and data[position + 4 : position + 10] == (
             b"Exif\x00\x00"
         ):
@@ -115,7 +120,7 @@ def _jpeg(data, name):
 
 def _png(data, name):
     if data[12:16] != b"IHDR" and len(data) > 16:
-        raise ImageError(f"{name} is a damaged PNG (no IHDR).")
+        raise _damaged(name, "PNG", "no IHDR")
     width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
     alpha, orientation, position = colour in (4, 6), 1, 33
     while position + 8 <= len(data):
@@ -138,7 +143,7 @@ def _gif(data, name):
         while data[position] == 0x21:  # an extension
             position = _gif_blocks_end(data, position + 2)
         if data[position] != 0x2C:
-            raise ImageError(f"{name} is a damaged GIF (no frame found).")
+            raise _damaged(name, "GIF", "no frame found")
         # A frame may be larger than the screen that the header declares.
         left, top, columns, rows, flags = struct.unpack_from(
             "<HHHHB", data, position + 1
@@ -147,7 +152,7 @@ def _gif(data, name):
     except (struct.error, IndexError):
         raise ImageError(
             f"{name} ends inside its first frame ({len(data)} bytes); the "
-            "file is truncated."
+            f"file is truncated. {_ADVICE}"
         ) from None
     return Header(
         "gif", max(height, top + rows), max(width, left + columns), end=end
@@ -183,7 +188,9 @@ def _bmp(data, name):
 
 def _webp(data, name):
     if data[8:12] != b"WEBP":
-        raise ImageError(f"{name} is a RIFF file, but no WebP picture.")
+        raise ImageError(
+            f"{name} is a RIFF file, but no WebP picture. Take it out."
+        )
     kind = data[12:16]
     if kind == b"VP8 ":
         width, height = struct.unpack_from("<HH", data, 26)
@@ -208,7 +215,7 @@ def _webp(data, name):
             alpha=bool(flags & 0x12),
             orientation=_webp_orientation(data) if flags & 0x08 else 1,
         )
-    raise ImageError(f"{name} is a damaged WebP (chunk {kind!r}).")
+    raise _damaged(name, "WebP", f"chunk {kind!r}")
 
 
 def _webp_orientation(data):
