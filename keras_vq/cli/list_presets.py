@@ -42,7 +42,8 @@ def run(arguments: argparse.Namespace) -> int:
             "model.save_to_preset() can be used by their path."
         )
         return 0
-    rows = [("NAME", "MODEL", "PARAMETERS", "LICENCE", "DESCRIPTION")]
+    # No licence: it may be sentences long, and `info` has it.
+    rows = [("NAME", "MODEL", "PARAMETERS", "DESCRIPTION")]
     rows += [_row(entry) for entry in entries]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
@@ -56,6 +57,5 @@ def _row(entry: dict) -> tuple[str, ...]:
         entry["name"],
         entry["class_name"].split(">")[-1],
         f"{entry['parameters']:,}",
-        entry["licence"] or "-",
         entry["description"] or "-",
     )

@@ -1,5 +1,6 @@
 """Where results go, and what they must not destroy."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -49,6 +50,21 @@ def check_outputs(
         raise CommandError(
             f"{there[0]}{others} exists already. Add --overwrite to replace "
             "it, or choose another name"
+        )
+    # Now, not after the minutes that the first result takes.
+    for folder in {path.parent for path in outputs}:
+        _check_folder(folder)
+
+
+def _check_folder(folder: Path) -> None:
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir():
+        raise CommandError(
+            f"expected a folder to write to. Received: {there}, a file"
+        )
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise CommandError(
+            f"you may not write to the folder {there}. Choose another one"
         )
 
 

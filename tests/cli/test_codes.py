@@ -1,9 +1,12 @@
 import json
+import os
 import shutil
 
 import numpy as np
 import pytest
 from cli_helpers import load, make_preset, reconstruction, save
+
+from keras_vq.models import VQAutoencoder
 
 
 @pytest.fixture
@@ -247,3 +250,26 @@ def test_wrong_usage(fails, photos, preset, tmp_path):
     assert "must end in .npz" in message
     fails("encode", photos, status=2)
     fails("decode", "codes.npz", status=2)
+
+
+def test_folders_that_cannot_be_written(
+    fails, encoded, photos, preset, tmp_path, monkeypatch
+):
+    """Said before anything is computed, which may take long."""
+    monkeypatch.setattr(VQAutoencoder, "from_preset", None)
+    file = photos / "notes.txt"
+    options = ["--preset", preset]
+    for command in (
+        ["encode", photos, file / "codes.npz", *options],
+        ["decode", encoded, file / "deep" / "out"],
+        ["reconstruct", photos / "a.png", file / "a.png", *options],
+    ):
+        message = fails(*command)
+        assert "expected a folder" in message and str(file) in message
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o500)
+    # The superuser may write everywhere.
+    monkeypatch.setattr(os, "access", lambda path, mode, **_: path != closed)
+    message = fails("encode", photos, closed / "new" / "codes.npz", *options)
+    assert "may not write" in message and str(closed) in message
+    assert list(closed.iterdir()) == []

@@ -38,11 +38,11 @@ def test_list(program, known):
     assert (status, error) == (0, "")
     header, row = text.splitlines()
     assert header.split() == [
-        "NAME", "MODEL", "PARAMETERS", "LICENCE", "DESCRIPTION",
+        "NAME", "MODEL", "PARAMETERS", "DESCRIPTION",
     ]  # fmt: skip
     count = keras_vq.models.VQVAE.from_preset(known).count_params()
-    assert row.split(maxsplit=4) == [
-        "vqvae_test", "VQVAE", f"{count:,}", "CC0-1.0", "Reconstructs noise.",
+    assert row.split(maxsplit=3) == [
+        "vqvae_test", "VQVAE", f"{count:,}", "Reconstructs noise.",
     ]  # fmt: skip
     (entry,) = json.loads(program("list", "--json")[1])
     assert (entry["name"], entry["parameters"]) == ("vqvae_test", count)
