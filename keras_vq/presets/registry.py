@@ -33,7 +33,7 @@ class PresetEntry:
         description: One or two sentences for `list_presets`.
         where: "bundled", or an address "hf://user/repo@revision".
         parameters: Number of parameters.
-        licence: Licence of the weights, as an SPDX identifier.
+        licence: Licence of the weights, and the terms of the data.
         files: `{"sha256": ..., "size": ...}` of each file, by name.
         metadata: Everything else that the preset says about itself.
     """

@@ -99,7 +99,8 @@ def check_headers(h5: h5py.File, groups: list, name: str) -> None:
     if missing:
         raise PresetError(
             f"{name} lacks {len(missing)} of the {len(expected)} arrays of "
-            f"the model. Missing: {missing[:5]}."
+            f"the model. Missing: {missing[:5]}. Arguments that add weights, "
+            "such as a loss with a learned scale, need `load_weights=False`."
         )
 
 
