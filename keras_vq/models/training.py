@@ -312,6 +312,14 @@ class TrainingMixin:
     # Saving. The averages are written beside the model's own variables, and
     # not kept as weights of the model, which would double them everywhere.
 
+    def save(self, *args, **kwargs):
+        with workers.alone(self):
+            return super().save(*args, **kwargs)
+
+    def save_weights(self, *args, **kwargs):
+        with workers.alone(self):
+            return super().save_weights(*args, **kwargs)
+
     def save_own_variables(self, store):
         super().save_own_variables(store)
         if self.weight_average is not None:

@@ -5,6 +5,7 @@ each host runs a process of its own is in this module. With one process every
 function here does nothing.
 """
 
+import contextlib
 import functools
 
 import keras
@@ -100,6 +101,29 @@ def share(variables: list, model=None) -> None:
     if not is_chief(model):
         for variable, value in zip(variables, received, strict=True):
             variable.assign(value)
+
+
+@contextlib.contextmanager
+def alone(model):
+    """Context in which one worker can read all variables without the others.
+
+    The sums that metrics keep are added up over the workers when they are
+    read, so that a worker that saves by itself would wait for ever. In here
+    it reads its own part.
+
+    Args:
+        model: The model, or a `tf.distribute.Strategy`.
+    """
+    strategy = _strategy_of(model)
+    if not is_multi_worker(strategy):
+        yield
+        return
+    import tensorflow as tf
+
+    own, tasks = tasks_of(strategy)
+    first = list(tasks).index(own) * len(strategy.extended.worker_devices)
+    with tf.distribute.ReplicaContext(strategy, first):
+        yield
 
 
 def leave_together(model=None) -> None:
