@@ -11,6 +11,7 @@ from keras_vq.layers.quantizers.nearest_code import nearest_code
 from keras_vq.layers.quantizers.revival import MAX_CANDIDATES, candidate_table
 from keras_vq.layers.quantizers.vectors import (
     check_indices,
+    check_mask,
     mean_over_positions,
     squared_error,
     unit_length,
@@ -98,7 +99,7 @@ class Quantizer(LearningMixin, keras.layers.Layer):
         self.codebook_size = _positive("codebook_size", codebook_size)
         self.codebook_dim = _positive("codebook_dim", codebook_dim)
         if codebook_initializer not in _FROM_DATA:
-            codebook_initializer = keras.initializers.get(codebook_initializer)
+            codebook_initializer = _initializer(codebook_initializer)
         self.codebook_initializer = codebook_initializer
         self.l2_normalize = l2_normalize
         self.decay = decay
@@ -188,6 +189,9 @@ class Quantizer(LearningMixin, keras.layers.Layer):
 
     def call(self, latents, mask=None, training=None):
         vectors = self._to_codebook_space(latents)
+        if mask is not None:
+            mask = ops.convert_to_tensor(mask)
+            check_mask(mask, vectors.shape[:-1])
         flat = ops.reshape(vectors, (-1, self.codebook_dim))
         codebook = self._codes()
         flat_indices = nearest_code(flat, codebook)
@@ -321,6 +325,16 @@ class Quantizer(LearningMixin, keras.layers.Layer):
             "revival_threshold": self.revival_threshold,
             "seed": self.seed,
         }
+
+
+def _initializer(identifier):
+    try:
+        return keras.initializers.get(identifier)
+    except ValueError as error:
+        raise ValueError(
+            '`codebook_initializer` must be "kmeans", "data" or a Keras '
+            f"initializer. Received: codebook_initializer={identifier!r}"
+        ) from error
 
 
 def _positive(name, value) -> int:

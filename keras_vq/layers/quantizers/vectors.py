@@ -27,6 +27,19 @@ def check_indices(indices, codebook_size: int):
         )
 
 
+def check_mask(mask, shape):
+    """Raises ValueError if `mask` is not one value a position."""
+    # Another shape may broadcast, and the means would be wrong.
+    sizes = tuple(mask.shape)
+    if len(sizes) != len(shape) or any(
+        a != b for a, b in zip(sizes, shape, strict=True) if None not in (a, b)
+    ):
+        raise ValueError(
+            "The mask of a quantizer has a value for each position, shape "
+            f"{tuple(shape)}. Received: shape {sizes}"
+        )
+
+
 def unit_length(vectors):
     """Vectors scaled to length 1; zeros stay zeros."""
     # The epsilon inside the root keeps the gradient at zero finite.
