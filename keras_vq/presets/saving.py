@@ -1,6 +1,7 @@
 """`save_to_preset`: a complete preset directory, or none at all."""
 
 import contextlib
+import json
 import os
 import pathlib
 import secrets
@@ -60,8 +61,8 @@ def save_preset(
 
     Raises:
         PresetError: If the directory holds something else, the model's
-            class is not registered, a weight is NaN or infinite, or a
-            weight is too large for float16.
+            class is not registered, a weight is NaN or infinite or too
+            large for float16, or JSON cannot hold the metadata.
 
     Example:
     ```python
@@ -73,7 +74,8 @@ def save_preset(
     _check_target(target, overwrite)
     dataset_groups(model)  # Refuses a model that cannot be saved whole.
     config = model_config(model)
-    manifest = _describe(model, config, dict(metadata or {}), float16)
+    metadata = _checked_metadata(metadata)
+    manifest = _describe(model, config, metadata, float16)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = _sibling(target, "tmp")
     temporary.mkdir()
@@ -90,6 +92,16 @@ def save_preset(
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def _checked_metadata(metadata: dict | None) -> dict:
+    try:
+        return json.loads(json.dumps(dict(metadata or {}), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise PresetError(
+            "Expected `metadata` to hold what JSON can: text, finite numbers, "
+            f"lists and dicts. Received: {metadata!r} ({error})."
+        ) from error
 
 
 def _describe(model, config, metadata, float16) -> dict:
