@@ -17,10 +17,12 @@ from keras_vq.callbacks import (
 )
 from keras_vq.metrics import PSNR
 from keras_vq.presets import load_preset, save_preset
+from keras_vq.trainers import workers
 from keras_vq.training.card import write_card
 from keras_vq.training.evaluation import evaluate
 from keras_vq.training.log import EpochLog, training_seconds
 from keras_vq.training.recipe import Recipe
+from keras_vq.training.strategies import make_strategy
 from keras_vq.utils.files import atomic_path
 from keras_vq.utils.snapshots import find_snapshots
 
@@ -32,7 +34,7 @@ class Run:
     Args:
         data_dir: Directory of the data, as the recipe describes it.
         output_dir: Directory that everything is written to.
-        strategy: `"one"` or `"mirrored"`.
+        strategy: `"one"`, `"mirrored"` or `"multiworker"`.
         dtype: Dtype policy, or None for the global one.
         seed: Seed of weights and data.
         resume: Whether to go on from the newest checkpoint in `output_dir`,
@@ -73,13 +75,16 @@ def train(recipe: Recipe, run: Run) -> dict:
         run: The `Run`.
 
     Returns:
-        The results, as written to results.json.
+        The results, as written to results.json; nothing on the workers that
+        are not the first, which write nothing.
 
     Raises:
         FileNotFoundError: If the data is not where the recipe looks for it.
         FileExistsError: If the output directory holds the checkpoints of an
             earlier run, which is not to be resumed.
     """
+    # Before anything else: TensorFlow joins the workers only at its start.
+    strategy = make_strategy(run.strategy)
     if not run.resume and find_snapshots(run.checkpoints):
         raise FileExistsError(
             f"{run.checkpoints} holds the checkpoints of an earlier run. Go on "
@@ -89,7 +94,7 @@ def train(recipe: Recipe, run: Run) -> dict:
     evaluation_set = recipe.evaluation_set(run.data_dir)
     validation = recipe.validation_data(run.data_dir, recipe.batch_size)
     keras.utils.set_random_seed(run.seed)
-    with _strategy(run.strategy).scope():
+    with strategy.scope():
         model = _model(recipe, run)
     dataset = recipe.train_data(
         run.data_dir, batch_size=recipe.batch_size, seed=run.seed
@@ -103,6 +108,8 @@ def train(recipe: Recipe, run: Run) -> dict:
         epochs=-(-recipe.steps // recipe.steps_per_epoch),
         callbacks=_callbacks(model, run, evaluation_set, checkpoint),
     )
+    if not workers.is_chief(model):
+        return {}
     preset = run.output_dir / "preset"
     save_preset(model, preset, _metadata(recipe), float16=True, overwrite=True)
     # What is measured is what users get: the averaged weights, as stored.
@@ -116,14 +123,6 @@ def train(recipe: Recipe, run: Run) -> dict:
 def _number(counter) -> int:
     # `int` cannot read a variable that every replica has a copy of.
     return int(keras.ops.convert_to_numpy(counter))
-
-
-def _strategy(name):
-    import tensorflow as tf
-
-    if name == "mirrored":
-        return tf.distribute.MirroredStrategy()
-    return tf.distribute.get_strategy()
 
 
 def _model(recipe, run):
@@ -146,11 +145,13 @@ def _model(recipe, run):
 def _callbacks(model, run, evaluation_set, checkpoint):
     samples = model.preprocess(evaluation_set.images[:16])
     callbacks = [
-        EpochLog(run.log, checkpoint),
         CodebookHealth(),
         ReconstructionGrid(samples, run.output_dir / "reconstructions"),
     ]
-    if run.tensorboard:
+    chief = workers.is_chief(model)
+    if chief:
+        callbacks.append(EpochLog(run.log, checkpoint))
+    if chief and run.tensorboard:
         callbacks.append(
             keras.callbacks.TensorBoard(str(run.output_dir / "tensorboard"))
         )

@@ -67,6 +67,9 @@ def main(arguments: list[str] | None = None) -> int:
         command=_command(words),
     )
     results = train(recipe, run)
+    if not results:
+        print(f"{recipe.name}: done; the first worker writes the results")
+        return 0
     figures = results["evaluation"]
     print(
         f"{recipe.name}: {figures['psnr_db']:.2f} dB PSNR, "
@@ -108,9 +111,10 @@ def _parser():
     )
     parser.add_argument(
         "--strategy",
-        choices=("one", "mirrored"),
+        choices=("one", "mirrored", "multiworker"),
         default="one",
-        help="one device, or all GPUs of this machine",
+        help="one device, all GPUs of this machine, or those of several "
+        "hosts, listed in TF_CONFIG",
     )
     parser.add_argument(
         "--steps", type=int, help="training steps (default: the recipe's)"
