@@ -7,6 +7,8 @@ VENV ?= .venv
 PYTHON ?=
 DATA_DIR ?=
 PYTEST_ARGS ?=
+# Processes that share the tests; each takes about 2 GB.
+JOBS ?= 2
 # Tests of optional parts skip where their package is missing. All of them run
 # with cpu,test,bench,hub,datasets,cv,tensorboard.
 TEST_EXTRAS ?= cpu,test
@@ -42,7 +44,7 @@ demo: $(VENV)/.installed-cpu
 
 test: $(VENV)/.installed-$(subst $(COMMA),-,$(TEST_EXTRAS))
 	@$(BIN)/ruff check .
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 soak: $(VENV)/.installed-$(subst $(COMMA),-,$(TEST_EXTRAS))
 	@$(BIN)/python -m pytest tests/soak -s $(PYTEST_ARGS)
