@@ -43,6 +43,10 @@ def main(arguments: list[str] | None = None) -> int:
     from keras_vq.training.recipe import load_recipe
     from keras_vq.training.run import Run, train
 
+    if parsed.deterministic:
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
     recipe = load_recipe(parsed.name)
     changes = {
         name: value
@@ -152,6 +156,12 @@ def _parser():
     )
     parser.add_argument(
         "--jit-compile", action="store_true", help="compile with XLA"
+    )
+    parser.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="the same weights, bit for bit, from the same seed on the same "
+        "GPUs, at some cost in speed (CPUs need no flag)",
     )
     return parser
 
