@@ -6,7 +6,13 @@ import sys
 
 # Each in a process of its own, so that none finds the memory or the thread
 # pools of another.
-NAMES = ("nearest_code", "training_step", "import_time", "data_throughput")
+NAMES = (
+    "nearest_code",
+    "training_step",
+    "step_overhead",
+    "import_time",
+    "data_throughput",
+)
 
 
 def _command(name: str) -> list | None:

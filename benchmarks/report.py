@@ -53,6 +53,23 @@ def training_step(results: dict) -> str:
     return "\n\n".join([unit, _table(head, rows), "\n".join(notes)])
 
 
+def step_overhead(results: dict) -> str:
+    """Milliseconds of both steps, and images a second of replicas."""
+    times = results["median_ms"]
+    head = [*times, "ratio", "aim"]
+    row = [f"{value:.1f}" for value in times.values()]
+    row += [f"{results['ratio']:.3f}", f"at most {results['target_ratio']}"]
+    rates = results["images_per_second"]
+    return "\n\n".join(
+        [
+            "Milliseconds of a step, medians:",
+            _table(head, [row]),
+            "Images a second on the same two cores, medians:",
+            _table(list(rates), [[f"{rate:,.0f}" for rate in rates.values()]]),
+        ]
+    )
+
+
 def nearest_code(results: dict) -> str:
     """Times beside the bare matrix product, and memory."""
     parts = []
@@ -95,6 +112,7 @@ def import_time(results: dict) -> str:
 
 SECTIONS = {
     "training_step": training_step,
+    "step_overhead": step_overhead,
     "nearest_code": nearest_code,
     "import_time": import_time,
 }

@@ -1,6 +1,7 @@
 """Process that takes training steps of one framework when it is told to.
 
-`benchmarks.training_step` starts one for each framework. It reads one JSON
+`benchmarks.training_step` starts one for each framework,
+`benchmarks.step_overhead` one for each number of replicas. It reads one JSON
 object a line from its input and answers on its output; between the commands it
 waits in `read` and uses no processor.
 
@@ -26,11 +27,21 @@ def _keras_model(config):
 
 
 def _keras_steps(config, path, variants):
-    """Training functions as `fit` makes and calls them."""
+    """Training functions as `fit` makes and calls them.
+
+    A variant is `{"compile": dict, "replicas": int, "bare": bool}`, all of
+    which may be left out.
+    """
     import keras
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(2)
+    replicas = max(v.get("replicas", 1) for v in variants.values())
+    if replicas > 1:
+        tf.config.set_logical_device_configuration(
+            tf.config.list_physical_devices("CPU")[0],
+            [tf.config.LogicalDeviceConfiguration()] * replicas,
+        )
     keras.utils.set_random_seed(0)
     images = np.load(path)["images"]
     model = _keras_model(config)
@@ -52,19 +63,33 @@ def _keras_steps(config, path, variants):
         images.reshape(-1, *images.shape[2:])
     )
     dataset = dataset.batch(batch).repeat().prefetch(2)
-    steps = {}
-    for name, arguments in variants.items():
-        twin = _keras_model(config)
-        twin.set_weights(start)
-        twin.compile(keras.optimizers.Adam(1e-3), **arguments)
-        twin.make_train_function()
-        twin.reset_metrics()
-        iterator = iter(dataset)
-        steps[name] = _keras_step(twin, iterator)
-    return steps
+    return {
+        name: _keras_step(config, start, dataset, **arguments)
+        for name, arguments in variants.items()
+    }
 
 
-def _keras_step(model, iterator):
+def _keras_step(config, start, dataset, replicas=1, bare=False, compile=None):
+    import keras
+    import tensorflow as tf
+
+    strategy = tf.distribute.get_strategy()
+    if replicas > 1:
+        devices = [f"CPU:{i}" for i in range(replicas)]
+        strategy = tf.distribute.MirroredStrategy(devices)
+        dataset = strategy.experimental_distribute_dataset(dataset)
+    with strategy.scope():
+        model = _keras_model(config)
+        model.set_weights(start)
+        if bare:
+            from benchmarks.bare_step import BareModel
+
+            model = BareModel(model)
+        model.compile(keras.optimizers.Adam(1e-3), **(compile or {}))
+    model.make_train_function()
+    model.reset_metrics()
+    iterator = iter(dataset)
+
     def step():
         return model.train_function(iterator)["loss"]
 

@@ -119,7 +119,7 @@ class Worker:
         self.process.wait()
 
 
-def _batches(data_dir) -> np.ndarray:
+def load_batches(data_dir) -> np.ndarray:
     """Float32 images in [-1, 1] of shape `(BATCHES, BATCH_SIZE, 32, 32, 3)`."""
     path = pathlib.Path(data_dir or "") / "cifar10" / "train.tfrecord"
     if data_dir and path.exists():
@@ -223,7 +223,7 @@ def main():
     arguments = parser.parse_args()
     timing.warn_if_busy()
     networks = [arguments.network] if arguments.network else list(NETWORKS)
-    batches = _batches(arguments.data_dir)
+    batches = load_batches(arguments.data_dir)
     results = []
     for network in networks:
         results.append(measure(network, batches, arguments.rounds))
