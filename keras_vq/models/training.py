@@ -12,7 +12,7 @@ from keras_vq.data import named_errors
 from keras_vq.callbacks.non_finite import watched
 from keras_vq.metrics import bind_likelihood
 from keras_vq.models.images import check_images
-from keras_vq.trainers import checks, worker_data, workers
+from keras_vq.trainers import checks, scope, worker_data, workers
 from keras_vq.trainers.weight_average import WeightAverage
 
 
@@ -77,6 +77,7 @@ class TrainingMixin:
 
     # compile
 
+    @scope.in_own_scope
     def compile(
         self,
         optimizer="adam",
@@ -200,6 +201,7 @@ class TrainingMixin:
             ValueError: If the images are not float images of the model's
                 number of channels, or examples are to be weighted.
         """
+        scope.check_scope(self)
         checks.check_weights(kwargs)
         if checks.is_dataset(x):
             # Keras warns at its own default, because it cannot shuffle them.

@@ -1,0 +1,97 @@
+"""A model trains under the strategy that all of it was made for."""
+
+import functools
+import warnings
+
+_SUPPORTED = (
+    "MirroredStrategy",
+    "MultiWorkerMirroredStrategy",
+    "OneDeviceStrategy",
+)
+_UNTRIED = ("TPUStrategy",)
+
+_HOW_TO = (
+    "Make the model, with its encoder and decoder, and the optimizer inside "
+    "of `with strategy.scope():`, and call `compile` and `fit` under the same "
+    "strategy or under none."
+)
+
+
+def in_own_scope(method):
+    """Decorator of `compile`: runs it in the scope that the model was made in.
+
+    What is made outside of it, such as the slots of the optimizer, would not
+    be copied to the replicas.
+    """
+
+    @functools.wraps(method)
+    def wrapper(model, optimizer="adam", *args, **kwargs):
+        strategy = getattr(model, "_distribute_strategy", None)
+        check_scope(model)
+        if strategy is None:
+            return method(model, optimizer, *args, **kwargs)
+        _check_kind(strategy)
+        _check_variables(model.variables, strategy)
+        _check_variables(getattr(optimizer, "variables", ()), strategy)
+        with strategy.scope():
+            return method(model, optimizer, *args, **kwargs)
+
+    return wrapper
+
+
+def check_scope(model) -> None:
+    """Refuses a strategy in scope that the model was not made under.
+
+    Args:
+        model: The model that is compiled or fit.
+
+    Raises:
+        ValueError: If it was made under another strategy, or under none.
+    """
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        return
+    import tensorflow as tf
+
+    if not tf.distribute.has_strategy():
+        return
+    current = tf.distribute.get_strategy()
+    own = getattr(model, "_distribute_strategy", None)
+    if own is not current:
+        made = "none" if own is None else f"another {type(own).__name__}"
+        raise ValueError(
+            "The model was not made under the strategy in scope. "
+            f"{_HOW_TO} Received: a model made under {made}, and "
+            f"{type(current).__name__} in scope"
+        )
+
+
+def _check_kind(strategy):
+    names = [kind.__name__ for kind in type(strategy).__mro__]
+    if any(name.startswith(_UNTRIED) for name in names):
+        warnings.warn(
+            f"keras_vq was never tried under {type(strategy).__name__}. Tried "
+            "and tested: MirroredStrategy and MultiWorkerMirroredStrategy.",
+            stacklevel=4,
+        )
+        return
+    if any(name.startswith(_SUPPORTED) for name in names):
+        return
+    raise ValueError(
+        "keras_vq models train under `tf.distribute.MirroredStrategy` (all "
+        "GPUs of one machine) or `tf.distribute.MultiWorkerMirroredStrategy` "
+        "(several machines). Use one of them instead. Received: "
+        f"{type(strategy).__name__}"
+    )
+
+
+def _check_variables(variables, strategy):
+    for variable in variables:
+        if not strategy.extended.variable_created_in_scope(variable.value):
+            raise ValueError(
+                "All variables must be made in the scope of the strategy, or "
+                f"the replicas would not share them. {_HOW_TO} Received: "
+                f"`{variable.path}`, made outside of the scope of the "
+                f"{type(strategy).__name__}"
+            )
