@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 
 import keras
 import numpy as np
@@ -64,6 +65,11 @@ class TrainingMixin:
             self.skipped_by_term,
             self.skipped_log,
         ]
+
+    def count_params(self):
+        """Number of parameters, the counters of the training left out."""
+        counters = sum(math.prod(v.shape) for v in self.training_state)
+        return super().count_params() - counters
 
     def _add_counter(self, name, shape=()):
         return self.add_weight(
