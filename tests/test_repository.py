@@ -86,7 +86,11 @@ def test_the_version_stands_in_one_place():
 
 def test_requirements():
     assert setup_cfg()["options"]["python_requires"] == ">=3.11"
-    assert lines("options", "install_requires") == ["keras>=3.15.1,<4", "numpy"]
+    assert lines("options", "install_requires") == [
+        "keras>=3.15.1,<4",
+        "h5py",
+        "numpy",
+    ]
     extras = set(setup_cfg()["options.extras_require"])
     assert extras == {
         *("cpu", "gpu", "hub", "datasets", "cv", "tensorboard", "export"),
