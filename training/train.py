@@ -7,6 +7,8 @@ import pathlib
 import shlex
 import sys
 
+from keras_vq.cli.options import Parser, natural, positive, positive_float
+
 _DESCRIPTION = """\
 Trains a preset with its recipe, from data to model card.
 
@@ -96,7 +98,7 @@ def _command(words: list[str]) -> str:
 
 
 def _parser():
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="keras-vq train",
         description=_DESCRIPTION,
         epilog=_EPILOG,
@@ -121,23 +123,31 @@ def _parser():
         "hosts, listed in TF_CONFIG",
     )
     parser.add_argument(
-        "--steps", type=int, help="training steps (default: the recipe's)"
+        "--steps",
+        type=positive,
+        help="training steps (default: the recipe's)",
     )
     parser.add_argument(
-        "--batch-size", type=int, help="images per step over all replicas"
+        "--batch-size",
+        type=positive,
+        help="images per step over all replicas",
     )
     parser.add_argument(
-        "--learning-rate", type=float, help="peak of the learning rate"
+        "--learning-rate",
+        type=positive_float,
+        help="peak of the learning rate",
     )
     parser.add_argument(
-        "--steps-per-epoch", type=int, help="steps between two validations"
+        "--steps-per-epoch",
+        type=positive,
+        help="steps between two validations",
     )
     parser.add_argument(
         "--dtype",
         help="dtype policy: float32, mixed_bfloat16 or mixed_float16",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="seed of weights and data"
+        "--seed", type=natural, default=0, help="seed of weights and data"
     )
     parser.add_argument(
         "--resume",
@@ -147,7 +157,7 @@ def _parser():
     )
     parser.add_argument(
         "--save-every",
-        type=int,
+        type=positive,
         default=1000,
         help="steps between two checkpoints (default: 1000)",
     )
@@ -167,4 +177,7 @@ def _parser():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # The program shows what goes wrong as one line.
+    from keras_vq.cli import main as program
+
+    sys.exit(program(["train", *sys.argv[1:]]))

@@ -15,7 +15,8 @@ from keras_vq.cli import (
     reconstruct,
     train,
 )
-from keras_vq.cli.errors import FAILURE, CommandError, UsageError, one_line
+from keras_vq.cli.errors import FAILURE, CommandError, one_line
+from keras_vq.cli.options import Parser
 from keras_vq.version import __version__
 
 COMMANDS = (list_presets, info, reconstruct, encode, decode, train)
@@ -40,20 +41,9 @@ Errors are one line; --debug (or KERAS_VQ_DEBUG=1) shows where they come from.
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    """Reports a wrong command line in one line, like any other error."""
-
-    def __init__(self, **kwargs):
-        # An abbreviation would change its meaning with the next option.
-        super().__init__(**{"allow_abbrev": False, **kwargs})
-
-    def error(self, message: str):
-        raise UsageError(f"{message} (see '{self.prog} --help')")
-
-
 def build_parser() -> argparse.ArgumentParser:
     """Builds the parser of `keras-vq` with all its commands."""
-    parser = _Parser(
+    parser = Parser(
         prog="keras-vq",
         description=DESCRIPTION,
         epilog=EPILOG,

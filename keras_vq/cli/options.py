@@ -1,11 +1,24 @@
 """Options that several commands share."""
 
 import argparse
+import math
 from pathlib import Path
 
 from keras_vq.cli.errors import CommandError, UsageError
 
 DEFAULT_PRESET = "vqvae_cifar"
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports a wrong command line in one line, like any other error."""
+
+    def __init__(self, **kwargs):
+        # An abbreviation would change its meaning with the next option.
+        super().__init__(**{"allow_abbrev": False, **kwargs})
+
+    def error(self, message: str):
+        """Raises the message as an error that is shown as one line."""
+        raise UsageError(f"{message} (see '{self.prog} --help')")
 
 
 def add_preset(parser: argparse.ArgumentParser, default: str) -> None:
@@ -68,6 +81,28 @@ def positive(text: str) -> int:
             f"expected a whole number from 1. Received: {text}"
         )
     return int(text)
+
+
+def natural(text: str) -> int:
+    """Reads a whole number >= 0 of 32 bits, such as a seed."""
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(
+            f"expected a whole number from 0 to {2**32 - 1}. Received: {text}"
+        )
+    return int(text)
+
+
+def positive_float(text: str) -> float:
+    """Reads a finite number > 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(
+            f"expected a number above 0. Received: {text}"
+        )
+    return value
 
 
 def image_size(text: str) -> tuple[int, int]:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import keras_vq
+from keras_vq.cli import main as program
 from keras_vq.training import run as run_module
 from keras_vq.training import train as train_module
 from keras_vq.training.card import write_card
@@ -228,3 +229,26 @@ def test_recipe_of_vqvae_cifar_runs(
     assert results["training"]["steps"] == 4
     assert results["training"]["strategy"] == strategy
     assert np.isfinite(results["evaluation"]["psnr_db"])
+
+
+@pytest.mark.parametrize(
+    "words, expected",
+    [
+        (["--steps", "0"], "whole number from 1. Received: 0"),
+        (["--steps", "-3"], "whole number from 1. Received: -3"),
+        (["--batch-size", "0"], "whole number from 1. Received: 0"),
+        (["--steps-per-epoch", "1.5"], "whole number from 1. Received: 1.5"),
+        (["--save-every", "0"], "whole number from 1. Received: 0"),
+        (["--learning-rate", "0"], "number above 0. Received: 0"),
+        (["--learning-rate", "nan"], "number above 0. Received: nan"),
+        (["--seed", "-1"], "whole number from 0"),
+        (["--strategy", "two"], "--strategy"),
+        (["--stepz", "3"], "--stepz"),
+    ],
+)
+def test_usage_errors_are_one_line(words, expected, capsys):
+    command = ["train", "vqvae_cifar", "--data-dir", "none", *words]
+    assert program(command) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("keras-vq: error: ") and error.count("\n") == 1
+    assert expected in error
