@@ -1,5 +1,6 @@
 """Quantizers, and the blocks that the networks are made of."""
 
+from keras_vq.layers.convolution import Conv2DTranspose as Conv2DTranspose
 from keras_vq.layers.convolution import PaddedConv2D as PaddedConv2D
 from keras_vq.layers.normalization import (
     BatchNormalization as BatchNormalization,

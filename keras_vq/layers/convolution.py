@@ -1,4 +1,4 @@
-"""Convolutions whose padding does not depend on the size of the input."""
+"""Convolutions: padding that depends on no size, images made faster."""
 
 import keras
 from keras import ops
@@ -86,3 +86,76 @@ class PaddedConv2D(keras.layers.Conv2D):
         config = super().get_config()
         del config["padding"], config["data_format"]
         return {**config, "pad": self.pad}
+
+
+@keras.saving.register_keras_serializable(package="keras_vq")
+class Conv2DTranspose(keras.layers.Conv2DTranspose):
+    """Transposed convolution that trains faster where images come out.
+
+    The arguments, weights and results are those of
+    `keras.layers.Conv2DTranspose`, and so is the name, which weight files
+    contain. TensorFlow's kernel for processors takes three times as long as
+    the arithmetic needs when it makes few channels. In training, with kernels
+    of 4x4 and strides of 2, the same sums are taken by a 2x2 convolution that
+    gives all four pixels of a position at once. The gradients come from the
+    kernels of the transposed convolution, which are fast.
+    """
+
+    def call(self, inputs, training=None):
+        if not (training and self._makes_few_channels()):
+            return super().call(inputs)
+        import tensorflow as tf
+
+        outputs = _double(inputs, tf.convert_to_tensor(self.kernel))
+        if self.use_bias:
+            outputs = tf.nn.bias_add(outputs, tf.convert_to_tensor(self.bias))
+        return outputs if self.activation is None else self.activation(outputs)
+
+    def _makes_few_channels(self) -> bool:
+        if keras.backend.backend() != "tensorflow":
+            return False
+        import tensorflow as tf
+
+        # Measured on processors only, so graphics cards keep their kernels.
+        return (
+            not tf.config.list_physical_devices("GPU")
+            and self.filters <= 4
+            and tuple(self.kernel_size) == (4, 4)
+            and tuple(self.strides) == (2, 2)
+            and tuple(self.dilation_rate) == (1, 1)
+            and self.padding == "same"
+            and self.output_padding is None
+            and self.data_format == "channels_last"
+        )
+
+
+def _double(inputs, kernel):
+    """Transposed convolution, 4x4 kernel, strides of 2, "same" padding."""
+    import tensorflow as tf
+
+    @tf.custom_gradient
+    def double(inputs, kernel):
+        # Pixels 2i + 1 + p, p = 0 or 1, take positions i + d, d = 0 or 1,
+        # times row 2 (1 - d) + p of the kernel; columns likewise.
+        filters, channels = kernel.shape[2:]
+        taps = tf.reshape(kernel, (2, 2, 2, 2, filters, channels))
+        taps = tf.transpose(taps[::-1, :, ::-1], (0, 2, 5, 1, 3, 4))
+        taps = tf.reshape(taps, (2, 2, channels, 4 * filters))
+        pad = [[0, 0], [1, 1], [1, 1], [0, 0]]
+        outputs = tf.nn.depth_to_space(tf.nn.conv2d(inputs, taps, 1, pad), 2)
+
+        def gradients(upstream):
+            return (
+                tf.nn.conv2d(upstream, kernel, 2, "SAME"),
+                tf.raw_ops.Conv2DBackpropFilter(
+                    input=upstream,
+                    filter_sizes=kernel.shape,
+                    out_backprop=inputs,
+                    strides=[1, 2, 2, 1],
+                    padding="SAME",
+                ),
+            )
+
+        return outputs[:, 1:-1, 1:-1], gradients
+
+    return double(inputs, kernel)

@@ -7,6 +7,7 @@ from keras import layers
 
 from keras_vq.layers import (
     BatchNormalization,
+    Conv2DTranspose,
     EMAVectorQuantizer,
     PaddedConv2D,
     ResidualBlock,
@@ -219,7 +220,7 @@ class _Network:
         return PaddedConv2D(filters, size, dtype=self.dtype, **kwargs)
 
     def _transposed(self, filters):
-        return layers.Conv2DTranspose(
+        return Conv2DTranspose(
             filters,
             4,
             strides=2,
