@@ -94,10 +94,10 @@ class Conv2DTranspose(keras.layers.Conv2DTranspose):
 
     The arguments, weights and results are those of
     `keras.layers.Conv2DTranspose`, and so is the name, which weight files
-    contain. TensorFlow's kernel for processors takes three times as long as
-    the arithmetic needs when it makes few channels. In training, with kernels
-    of 4x4 and strides of 2, the same sums are taken by a 2x2 convolution that
-    gives all four pixels of a position at once. The gradients come from the
+    contain. TensorFlow's kernel for processors is slow when it makes few
+    channels. In training, with kernels of 4x4 and strides of 2, the same sums
+    are taken by a 2x2 convolution that gives all four pixels of a position at
+    once, in less than half of the time. The gradients come from the
     kernels of the transposed convolution, which are fast.
     """
 
