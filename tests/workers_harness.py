@@ -20,10 +20,12 @@ class Worker:
         process: The `subprocess.Popen`.
         log: Path of the file with its output.
         result_path: Path of the file that it writes its result to.
+        address: Its address in the cluster.
     """
 
-    def __init__(self, process, log, result_path):
+    def __init__(self, process, log, result_path, address):
         self.process = process
+        self.address = address
         self._log = log
         self._result_path = result_path
 
@@ -113,7 +115,7 @@ def cluster(command, folder, count=2, environment=None):
                     stdout=file,
                     stderr=subprocess.STDOUT,
                 )
-            workers.append(Worker(process, log, result))
+            workers.append(Worker(process, log, result, tasks[index]))
         yield workers
     finally:
         for worker in workers:

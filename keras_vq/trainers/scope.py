@@ -3,13 +3,6 @@
 import functools
 import warnings
 
-_SUPPORTED = (
-    "MirroredStrategy",
-    "MultiWorkerMirroredStrategy",
-    "OneDeviceStrategy",
-)
-_UNTRIED = ("TPUStrategy",)
-
 _HOW_TO = (
     "Make the model, with its encoder and decoder, and the optimizer inside "
     "of `with strategy.scope():`, and call `compile` and `fit` under the same "
@@ -68,15 +61,22 @@ def check_scope(model) -> None:
 
 
 def _check_kind(strategy):
+    import tensorflow as tf
+
     names = [kind.__name__ for kind in type(strategy).__mro__]
-    if any(name.startswith(_UNTRIED) for name in names):
+    if any(name.startswith("TPUStrategy") for name in names):
         warnings.warn(
             f"keras_vq was never tried under {type(strategy).__name__}. Tried "
             "and tested: MirroredStrategy and MultiWorkerMirroredStrategy.",
             stacklevel=4,
         )
         return
-    if any(name.startswith(_SUPPORTED) for name in names):
+    supported = (
+        tf.distribute.MirroredStrategy,
+        tf.distribute.MultiWorkerMirroredStrategy,
+        tf.distribute.OneDeviceStrategy,
+    )
+    if isinstance(strategy, supported):
         return
     raise ValueError(
         "keras_vq models train under `tf.distribute.MirroredStrategy` (all "

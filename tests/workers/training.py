@@ -68,11 +68,12 @@ def main(steps, optimizer, folder, strategy=None):
         verbose=0,
     )
     result["logs"] = history.history
-    result["moved"] = float(
-        max(
-            np.abs(a - b).max()
-            for a, b in zip(start, model.get_weights(), strict=True)
+    result["moved"] = min(
+        float(np.abs(new - old).max())
+        for weight, old, new in zip(
+            model.weights, start, model.get_weights(), strict=True
         )
+        if weight.name == "kernel"
     )
     result["evaluate"] = model.evaluate(finite, verbose=0, return_dict=True)
     result["evaluate_array"] = model.evaluate(
