@@ -62,6 +62,18 @@ def assert_equal_training(model, expected):
         )
 
 
+def largest_differences(model, expected) -> tuple[float, float]:
+    """Largest difference of a weight, and of a variable of the codebook."""
+    largest = {False: 0.0, True: 0.0}
+    for variable, want, got in zip(
+        variables(expected), values(expected), values(model), strict=True
+    ):
+        of_codebook = "quantizer" in variable.path
+        difference = np.abs(got.astype("float64") - want).max()
+        largest[of_codebook] = max(largest[of_codebook], float(difference))
+    return largest[False], largest[True]
+
+
 def assert_moved(model, distance):
     """Training was no standstill, in which all would be equal."""
     pairs = zip(model.weights, model.start, strict=True)
