@@ -229,19 +229,27 @@ def _strategy_of(model):
 
 def _sum_over_workers(array: np.ndarray, strategy) -> np.ndarray:
     """Sum of the workers' int32 arrays."""
+    result = _reduction(strategy)(array.reshape(-1))
+    result = strategy.experimental_local_results(result)[0].numpy()
+    return result.reshape(array.shape)
+
+
+@functools.lru_cache(maxsize=1)
+def _reduction(strategy):
+    """Function that sums a list of numbers; made once, or TensorFlow warns."""
     import tensorflow as tf
 
-    # Each worker counts once, whatever number of replicas it has.
-    @tf.function
-    def reduce(array):
-        def in_replica(array):
-            context = tf.distribute.get_replica_context()
-            local = len(strategy.extended.worker_devices)
-            first = context.replica_id_in_sync_group % local == 0
-            array = tf.where(first, array, tf.zeros_like(array))
-            return context.all_reduce(tf.distribute.ReduceOp.SUM, array)
+    def in_replica(array):
+        # Each worker counts once, whatever number of replicas it has.
+        context = tf.distribute.get_replica_context()
+        local = len(strategy.extended.worker_devices)
+        first = context.replica_id_in_sync_group % local == 0
+        array = tf.where(first, array, tf.zeros_like(array))
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, array)
 
+    # Of unknown length, so that one trace serves all.
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int32)])
+    def reduce(array):
         return strategy.run(in_replica, args=(array,))
 
-    result = reduce(tf.constant(array))
-    return strategy.experimental_local_results(result)[0].numpy()
+    return reduce
