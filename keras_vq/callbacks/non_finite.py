@@ -206,7 +206,7 @@ def _value(variable) -> np.ndarray:
 
 def _differences(model, now, before) -> dict:
     counts = now["skipped_by_term"] - before["skipped_by_term"]
-    pairs = zip(model.gate_terms, counts, strict=True)
+    pairs = zip(model.gate_terms, counts[: len(model.gate_terms)], strict=True)
     return {name: int(count) for name, count in pairs if count}
 
 

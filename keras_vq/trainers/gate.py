@@ -105,16 +105,19 @@ def _apply_update(model, gradients, statistics):
 
 def _skip_update(model, bad):
     """Records the step, and lowers the loss scale where that is the cause."""
-    bad, counts = _blame_the_scale(model, bad)
+    bad, in_a_row = _blame_the_scale(model, bad)
     step, log = tf.identity(model.steps.value), model.skipped_log
     goes_on = tf.cast(log.value[-1, 0] == step - 1, tf.int32)
     model.skipped_in_a_row.assign(
-        model.skipped_in_a_row.value * goes_on + counts
+        model.skipped_in_a_row.value * goes_on + in_a_row
     )
     bits = tf.constant([2**i for i in range(len(model.gate_terms))])
     row = tf.stack([step, tf.reduce_sum(bad * bits)])
     log.assign(tf.concat([log.value[1:], row[None]], 0))
-    model.skipped_by_term.assign(model.skipped_by_term.value + bad)
+    counts = model.skipped_by_term
+    counts.assign(
+        counts.value + tf.pad(bad, [[0, counts.shape[0] - bad.shape[0]]])
+    )
     model.skipped_steps.assign(model.skipped_steps.value + 1)
 
 
