@@ -12,9 +12,10 @@ from keras_vq.presets.config import (
     registered_class,
     set_dtype,
 )
-from keras_vq.presets.errors import PresetError
+from keras_vq.presets.errors import DamagedPresetError, PresetError
 from keras_vq.presets.manifest import (
     CONFIG_FILE,
+    METADATA_FILE,
     WEIGHTS_FILE,
     check_fingerprint,
     missing_file,
@@ -60,6 +61,26 @@ def load_preset(
     codes = model.encode(images)
     ```
     """
+    while True:
+        before = _stamp(preset)
+        try:
+            return _load(cls, preset, load_weights, dtype, overrides)
+        except DamagedPresetError:
+            # Files of two presets do not fit each other. If this one was
+            # replaced while it was read, the new one is there and whole.
+            if _stamp(preset) == before:
+                raise
+
+
+def _stamp(preset) -> bytes | None:
+    """What tells a directory's preset from one that replaces it."""
+    try:
+        return (pathlib.Path(preset).expanduser() / METADATA_FILE).read_bytes()
+    except (OSError, RuntimeError, TypeError, ValueError):
+        return None
+
+
+def _load(cls, preset, load_weights, dtype, overrides):
     source = open_source(preset, load_weights)
     config = source.read_config()
     label = str(source.directory / CONFIG_FILE)

@@ -23,6 +23,7 @@ from keras_vq.presets.manifest import (
     write_json,
 )
 from keras_vq.presets.weights import write_weights
+from keras_vq.utils.files import atomic_path, exchange
 from keras_vq.version import __version__
 
 _FILES = (CONFIG_FILE, METADATA_FILE, WEIGHTS_FILE)
@@ -92,6 +93,29 @@ def save_preset(
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def add_metadata(
+    directory: str | os.PathLike, metadata: dict[str, Any]
+) -> None:
+    """Add facts to a preset that is there, such as what was measured of it.
+
+    Args:
+        directory: The preset's directory; its metadata.json is replaced, and
+            nothing else.
+        metadata: Facts, anything that JSON can hold.
+
+    Raises:
+        PresetError: If there is no preset, or JSON cannot hold the metadata.
+    """
+    directory = pathlib.Path(directory).expanduser().resolve()
+    manifest = read_manifest(directory)
+    metadata = _checked_metadata(metadata)
+    for field in _NAMED_FIELDS:
+        manifest[field] = metadata.pop(field, manifest.get(field, ""))
+    manifest["metadata"] = {**manifest.get("metadata", {}), **metadata}
+    with atomic_path(directory / METADATA_FILE) as temporary:
+        write_json(temporary, manifest)
 
 
 def _checked_metadata(metadata: dict | None) -> dict:
@@ -167,7 +191,12 @@ def _move_into_place(temporary: pathlib.Path, target: pathlib.Path) -> None:
             copy = shutil.copytree if entry.is_dir() else shutil.copy2
             copy(entry, temporary / entry.name)
     _sync_directory(temporary)
-    # The old preset stays whole until the new one has its name.
+    # At every moment there is a whole preset, whoever reads or kills.
+    if exchange(temporary, target):
+        _sync_directory(target.parent)
+        shutil.rmtree(temporary, ignore_errors=True)
+        return
+    # Where the system cannot, there is none for a moment, but both on the disk.
     old = _sibling(target, "old")
     os.rename(target, old)
     try:
