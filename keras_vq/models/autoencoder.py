@@ -1,6 +1,7 @@
 """The vector-quantized autoencoder that every model of the package is."""
 
 import copy
+import math
 
 import keras
 from keras import ops
@@ -13,12 +14,14 @@ from keras_vq.losses import (
 from keras_vq.metrics import CodebookPerplexity, CodesUsed
 from keras_vq.models import images as image_tools
 from keras_vq.models.networks import (
+    check_factor,
     check_networks,
     find_factor,
     freeze_layers,
     frozen_layers,
 )
 from keras_vq.models.training import TrainingMixin
+from keras_vq.trainers import checks
 
 
 @keras.saving.register_keras_serializable(package="keras_vq")
@@ -97,6 +100,8 @@ class VQAutoencoder(TrainingMixin, keras.Model):
                 f"EMAVectorQuantizer(512, 64). Received: {quantizer!r}"
             )
         check_networks(encoder=encoder, decoder=decoder)
+        if downsample_factor is not None:
+            check_factor(downsample_factor)
         if not min(commitment_weight, codebook_weight) >= 0:
             raise ValueError(
                 "`commitment_weight` and `codebook_weight` must not be "
@@ -175,6 +180,8 @@ class VQAutoencoder(TrainingMixin, keras.Model):
             ValueError: If the images are not floats (convert uint8 ones with
                 `preprocess`) or have another shape.
         """
+        if not keras.backend.is_keras_tensor(images):
+            checks.warn_unless_adapted(self, "encode")
         images = ops.convert_to_tensor(images)
         image_tools.check_images(images, self.channels, self._image_rank)
         return self.quantizer.encode(self.encoder(self._pad(images)))
@@ -213,6 +220,18 @@ class VQAutoencoder(TrainingMixin, keras.Model):
         for side in (height, width):
             positions *= -(-side // self.downsample_factor)
         return positions * self.quantizer.bits_per_position
+
+    def count_params(self) -> int:
+        """Number of parameters that it takes to use the model.
+
+        Networks and codebook; what only training needs (statistics of the
+        codebook, counters) is left out.
+        """
+        quantizer = self.quantizer
+        layers = quantizer._flatten_layers(include_self=False, recursive=False)
+        parts = [self.encoder, self.decoder, *layers]
+        codebook = math.prod(quantizer.codebook.shape)
+        return codebook + sum(part.count_params() for part in parts)
 
     # The losses
 
@@ -312,8 +331,9 @@ class VQAutoencoder(TrainingMixin, keras.Model):
 
         Args:
             filepath: Path of a directory.
-            format: `"tf_saved_model"`; others are those of `keras.Model`, and
-                hold the reconstruction alone.
+            format: `"tf_saved_model"`; others, such as `"onnx"` (a file, needs
+                the extra `export`), are those of `keras.Model`, and hold the
+                reconstruction alone.
             **kwargs: Arguments of `keras.Model.export`, such as `verbose`,
                 or an `input_signature` of the images, which by default may
                 be of any number and size.

@@ -1,5 +1,7 @@
 """What an autoencoder asks of the networks it is given."""
 
+import numbers
+
 import keras
 
 
@@ -11,6 +13,16 @@ def check_networks(**networks):
                 f"`{name}` must be a Keras layer or model. "
                 f"Received: {network!r}"
             )
+
+
+def check_factor(factor):
+    """Raises ValueError if it is no `downsample_factor`."""
+    whole = isinstance(factor, numbers.Integral) and factor is not True
+    if not whole or factor < 1:
+        raise ValueError(
+            "`downsample_factor` must be a positive integer, such as 4. "
+            f"Received: downsample_factor={factor!r}"
+        )
 
 
 def find_factor(encoder, decoder, sides: list, channels: int) -> int:

@@ -2,22 +2,27 @@
 
 import contextlib
 import functools
-import math
 
 import keras
-import numpy as np
-from keras import ops
 
 from keras_vq import trainers
-from keras_vq.data import named_errors
 from keras_vq.callbacks.non_finite import watched
+from keras_vq.data import named_errors
 from keras_vq.metrics import bind_likelihood
 from keras_vq.models.images import check_images
-from keras_vq.trainers import checks, scope, worker_data, workers
-from keras_vq.trainers.weight_average import WeightAverage
+from keras_vq.models.saving import SavingMixin
+from keras_vq.trainers import (
+    adapting,
+    checks,
+    continuing,
+    scope,
+    worker_data,
+    workers,
+)
+from keras_vq.trainers.weight_average import next_average
 
 
-class TrainingMixin:
+class TrainingMixin(SavingMixin):
     """Training of a model that says what its losses are.
 
     The model defines `generator_losses`, `total_loss`, `update_quantizers`,
@@ -28,6 +33,8 @@ class TrainingMixin:
     weight_average = None
     accumulation_steps = 1
     clipnorm = None
+    # Whether somebody was told of a codebook without start values.
+    _codebook_looked_at = False
 
     def _create_training_state(self, loss_names):
         # Every batch counts once here, whatever number of optimizers or
@@ -48,9 +55,8 @@ class TrainingMixin:
             "loss_scale",
         )
         self.skipped_in_a_row = self._add_counter("skipped_in_a_row")
-        self.skipped_by_term = self._add_counter(
-            "skipped_by_term", (len(self.gate_terms),)
-        )
+        # As long for every model, so that weights go from one to another.
+        self.skipped_by_term = self._add_counter("skipped_by_term", (31,))
         self.skipped_log = self._add_counter("skipped_log", (16, 2))
         self._trackers = self._create_trackers()
         self._trackers |= {n: keras.metrics.Mean(n) for n in loss_names}
@@ -65,11 +71,6 @@ class TrainingMixin:
             self.skipped_by_term,
             self.skipped_log,
         ]
-
-    def count_params(self):
-        """Number of parameters, the counters of the training left out."""
-        counters = sum(math.prod(v.shape) for v in self.training_state)
-        return super().count_params() - counters
 
     def _add_counter(self, name, shape=()):
         return self.add_weight(
@@ -106,7 +107,8 @@ class TrainingMixin:
             weight_ema: Float in (0, 1), such as 0.999: keep a moving average
                 of all weights with this momentum. `evaluate`, the validation
                 in `fit` and `save_to_preset` use the averages; see
-                `averaged_weights`.
+                `averaged_weights`. Compiling again with the same one goes on
+                with them.
             accumulation_steps: Integer. Each batch is split into so many
                 micro-batches, whose gradients are summed before one update:
                 less memory, same step. (Keras' `gradient_accumulation_steps`
@@ -155,9 +157,9 @@ class TrainingMixin:
             self.optimizer.build(self.trainable_variables)
         self.accumulation_steps = accumulation_steps
         self.clipnorm = clipnorm
-        self.weight_average = None
-        if weight_ema is not None:
-            self.weight_average = WeightAverage(self.weights, weight_ema)
+        self.weight_average = next_average(
+            self.weight_average, self.weights, weight_ema
+        )
 
     def _build_metrics(self, metrics):
         bind_likelihood(metrics, self.reconstruction_loss)
@@ -189,7 +191,25 @@ class TrainingMixin:
 
     @workers.names_lost_workers
     @named_errors()
-    def fit(self, x=None, y=None, batch_size=None, **kwargs):
+    def fit(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        validation_split=0.0,
+        validation_data=None,
+        shuffle=True,
+        class_weight=None,
+        sample_weight=None,
+        initial_epoch=0,
+        steps_per_epoch=None,
+        validation_steps=None,
+        validation_batch_size=None,
+        validation_freq=1,
+    ):
         """Trains the model; the arguments are those of `keras.Model.fit`.
 
         Args:
@@ -198,20 +218,38 @@ class TrainingMixin:
                 batches and anything (such as labels, which are not used).
             y: Not used.
             batch_size: Integer, for arrays.
-            **kwargs: Arguments of `keras.Model.fit`.
+            epochs: See `keras.Model.fit`, as for all that follow.
+            verbose: See there.
+            callbacks: See there.
+            validation_split: See there.
+            validation_data: Images, or a data set as `x`.
+            shuffle: See there. Data sets shuffle by themselves.
+            class_weight: Not taken: every image counts alike.
+            sample_weight: Not taken: every image counts alike.
+            initial_epoch: See there.
+            steps_per_epoch: See there.
+            validation_steps: See there.
+            validation_batch_size: See there.
+            validation_freq: See there.
 
         Returns:
             A `keras.callbacks.History`.
 
         Raises:
-            ValueError: If the images are not float images of the model's
-                number of channels, or examples are to be weighted.
+            ValueError: If there are no images, they are not float images of
+                the model's number of channels, or are to be weighted.
         """
         scope.check_scope(self)
-        checks.check_weights(kwargs)
-        if checks.is_dataset(x):
-            # Keras warns at its own default, because it cannot shuffle them.
-            kwargs.setdefault("shuffle", False)
+        checks.check_weights(
+            "fit",
+            x,
+            validation_data,
+            class_weight=class_weight,
+            sample_weight=sample_weight,
+        )
+        checkpoint = continuing.find_checkpoint(callbacks)
+        if checkpoint is not None and self.compiled:
+            checkpoint.restore(self)
         batch = checks.first_batch(x, batch_size)
         if batch is not None:
             check_images(batch, self.channels, self._image_rank)
@@ -224,17 +262,60 @@ class TrainingMixin:
                     f"before `fit`. Received: {type(x).__name__}"
                 )
             self.adapt(x)
+        arguments = {
+            "epochs": epochs,
+            "verbose": verbose,
+            "callbacks": watched(callbacks),
+            "validation_split": validation_split,
+            "validation_data": validation_data,
+            # Keras warns at its own default, because it cannot shuffle them.
+            "shuffle": shuffle and not checks.is_dataset(x),
+            "initial_epoch": initial_epoch,
+            "steps_per_epoch": steps_per_epoch,
+            "validation_steps": validation_steps,
+            "validation_batch_size": validation_batch_size,
+            "validation_freq": validation_freq,
+        }
         fit = functools.partial(worker_data.fit, self, super().fit)
-        kwargs["callbacks"] = watched(kwargs.get("callbacks"))
-        return fit(x, y, batch_size=batch_size, **kwargs)
+        fit = functools.partial(fit, y=y, batch_size=batch_size)
+        if checkpoint is None:
+            return fit(x, **arguments)
+        return continuing.fit_from(checkpoint, fit, self, x, arguments)
 
     @workers.names_lost_workers
     @named_errors()
-    def evaluate(self, *args, **kwargs):
-        """Evaluates, with the averaged weights if there are any."""
+    def evaluate(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        verbose="auto",
+        sample_weight=None,
+        steps=None,
+        callbacks=None,
+        return_dict=False,
+        **kwargs,
+    ):
+        """Evaluates, with the averaged weights if there are any.
+
+        Args:
+            x: Images in [-1, 1], or a data set as `fit` takes it.
+            y: Not used.
+            batch_size: Integer, for arrays.
+            verbose: See `keras.Model.evaluate`.
+            sample_weight: Not taken: every image counts alike.
+            steps: See there.
+            callbacks: See there.
+            return_dict: See there.
+            **kwargs: What Keras' own `fit` passes on.
+        """
+        checks.check_weights("evaluate", x, sample_weight=sample_weight)
+        checks.warn_unless_adapted(self, "evaluate")
+        kwargs |= {"verbose": verbose, "steps": steps}
+        kwargs |= {"callbacks": callbacks, "return_dict": return_dict}
         with self.averaged_weights():
             return worker_data.evaluate(
-                self, super().evaluate, *args, **kwargs
+                self, super().evaluate, x, y, batch_size, **kwargs
             )
 
     @workers.names_lost_workers
@@ -242,10 +323,17 @@ class TrainingMixin:
     def predict(self, *args, **kwargs):
         return super().predict(*args, **kwargs)
 
+    def train_on_batch(self, *args, **kwargs):
+        """Takes one step; `adapt` must have been called before."""
+        checks.check_adapted(self)
+        return super().train_on_batch(*args, **kwargs)
+
     def train_step(self, *args):
+        checks.check_batch(args[-1])
         return trainers.backend_step().train_step(self, *args)
 
     def test_step(self, *args):
+        checks.check_batch(args[-1])
         return trainers.backend_step().test_step(self, *args)
 
     def _is_adapted(self) -> bool:
@@ -271,25 +359,7 @@ class TrainingMixin:
 
     def _adapt(self, data, latents_per_code):
         wanted = latents_per_code * self.quantizer.codebook_size
-        collected, count, seen = [], 0, 0
-        for images in _batches(data):
-            check_images(images, self.channels, self._image_rank)
-            checks.check_finite(images, first=seen)
-            seen += len(images)
-            latents = self._collect_latents(ops.convert_to_tensor(images))
-            collected.append(ops.convert_to_numpy(latents).astype("float32"))
-            count += collected[-1][..., 0].size
-            if count >= wanted:
-                break
-        if not collected:
-            raise ValueError(
-                "The codebook can start from one or more images. Received: "
-                "no images"
-            )
-        channels = collected[0].shape[-1]
-        self.quantizer.adapt(
-            np.concatenate([x.reshape(-1, channels) for x in collected])
-        )
+        self.quantizer.adapt(adapting.first_latents(self, data, wanted))
 
     @contextlib.contextmanager
     def averaged_weights(self):
@@ -316,51 +386,3 @@ class TrainingMixin:
             trackers[name].update_state(value, sample_weight=batch_size)
         self._trackers["perplexity"].update_state(indices)
         self._trackers["codes_used"].update_state(indices)
-
-    # Saving. The averages are written beside the model's own variables, and
-    # not kept as weights of the model, which would double them everywhere.
-
-    def save(self, *args, **kwargs):
-        with workers.alone(self):
-            return super().save(*args, **kwargs)
-
-    def save_weights(self, *args, **kwargs):
-        with workers.alone(self):
-            return super().save_weights(*args, **kwargs)
-
-    def save_own_variables(self, store):
-        super().save_own_variables(store)
-        if self.weight_average is not None:
-            for i, variable in enumerate(self.weight_average.variables):
-                store[f"average_{i}"] = ops.convert_to_numpy(variable)
-
-    def load_own_variables(self, store):
-        values = {name: store[name] for name in store.keys()}
-        averages = {k: v for k, v in values.items() if k.startswith("average")}
-        if self.weight_average is not None and averages:
-            variables = self.weight_average.variables
-            if len(variables) != len(averages):
-                raise ValueError(
-                    f"The file holds averages of {len(averages) - 1} weights, "
-                    f"this model has {len(variables) - 1}."
-                )
-            for i, variable in enumerate(variables):
-                variable.assign(averages[f"average_{i}"])
-        own = {k: v for k, v in values.items() if k not in averages}
-        # The file of a preset has no counters; those of the model stay.
-        present = {}
-        super().save_own_variables(present)
-        state = {id(variable) for variable in self.training_state}
-        kept = {k: v for k, v in present.items() if id(v) in state}
-        super().load_own_variables({**kept, **own})
-
-
-def _batches(data):
-    if hasattr(data, "shape"):
-        batches = (data[i : i + 128] for i in range(0, len(data), 128))
-    elif isinstance(data, keras.utils.PyDataset):
-        batches = (data[i] for i in range(len(data)))
-    else:
-        batches = data
-    for batch in batches:
-        yield batch[0] if isinstance(batch, (tuple, list)) else batch

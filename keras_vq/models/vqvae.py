@@ -1,6 +1,7 @@
 """VQ-VAE: the networks of the papers."""
 
 import dataclasses
+import numbers
 
 import keras
 from keras import layers
@@ -35,8 +36,11 @@ class VQVAE(VQAutoencoder):
         residual_blocks: Integer, residual blocks of encoder and decoder.
         downsample_factor: Integer, a power of two: pixels of a side that
             become one position of codes.
-        codebook_size: Integer, number of codes (K).
-        codebook_dim: Integer, length of a code.
+        codebook_size: Integer, number of codes (K). Defaults to that of
+            `quantizer`, and to 512 without.
+        codebook_dim: Integer, channels of the latents: the length of a code,
+            unless `quantizer` has codes of its own length, to which it
+            projects them.
         quantizer: A `keras_vq.layers.Quantizer`. Defaults to
             `EMAVectorQuantizer(codebook_size, codebook_dim)`.
         channels: Integer, channels of an image.
@@ -69,13 +73,16 @@ class VQVAE(VQAutoencoder):
     ```
     """
 
+    # Arguments of a preset that no longer hold once another is overridden.
+    _superseded = {"quantizer": ("codebook_size",)}
+
     def __init__(
         self,
         hidden_units: int = 128,
         residual_units: int = 32,
         residual_blocks: int = 2,
         downsample_factor: int = 4,
-        codebook_size: int = 512,
+        codebook_size: int | None = None,
         codebook_dim: int = 64,
         quantizer=None,
         channels: int = 3,
@@ -97,6 +104,7 @@ class VQVAE(VQAutoencoder):
                 )
         dtype = kwargs.get("dtype")
         self_made = quantizer is None
+        codebook_size = _codebook_size(codebook_size, quantizer)
         if self_made:
             quantizer = EMAVectorQuantizer(
                 codebook_size, codebook_dim, dtype=dtype, name="quantizer"
@@ -144,13 +152,29 @@ class VQVAE(VQAutoencoder):
         return {**config, **self._arguments}
 
 
+def _codebook_size(size: int | None, quantizer) -> int:
+    """Number of codes; a quantizer that is given decides."""
+    if quantizer is None:
+        return 512 if size is None else size
+    # What is no quantizer is refused by the base class.
+    own = getattr(quantizer, "codebook_size", size)
+    if size not in (None, own):
+        raise ValueError(
+            "`codebook_size` must be that of `quantizer`, which is given. "
+            "Leave it out, or give another quantizer. Received: "
+            f"codebook_size={size}, and a quantizer of {own} codes"
+        )
+    return own
+
+
 def _stages(hidden_units: int, downsample_factor: int) -> list:
     """Channels after each strided convolution: half, but for the last."""
-    count = downsample_factor.bit_length() - 1
-    if downsample_factor < 2 or 2**count != downsample_factor:
+    whole = isinstance(downsample_factor, numbers.Integral)
+    count = int(downsample_factor).bit_length() - 1 if whole else 0
+    if count < 1 or downsample_factor < 2 or 2**count != downsample_factor:
         raise ValueError(
             "`downsample_factor` must be a power of two: 2, 4, 8, ... "
-            f"Received: downsample_factor={downsample_factor}"
+            f"Received: downsample_factor={downsample_factor!r}"
         )
     half = max(hidden_units // 2, 1)
     return [half] * max(count - 1, 1) + [hidden_units] * (count > 1)

@@ -163,7 +163,10 @@ def apply_overrides(target: type, arguments: dict, overrides: dict) -> dict:
             f"{target.__name__} has no argument {unknown[0]!r}.{hint} "
             f"Accepted: {sorted(accepted)}."
         )
-    return {**arguments, **overrides}
+    superseded = getattr(target, "_superseded", {})
+    gone = {name for key in overrides for name in superseded.get(key, ())}
+    kept = {k: v for k, v in arguments.items() if k not in gone}
+    return {**kept, **overrides}
 
 
 def set_dtype(arguments: dict, dtype: Any) -> dict:

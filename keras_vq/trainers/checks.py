@@ -1,5 +1,6 @@
 """What `compile` and `fit` refuse, with a sentence that says why."""
 
+import numbers
 import warnings
 
 import keras
@@ -33,6 +34,11 @@ def check_optimizer(optimizer, strategy):
 
 def check_steps_per_execution(steps, strategy):
     """Refuses several steps an execution under a strategy: Keras fails."""
+    if isinstance(steps, bool) or not isinstance(steps, numbers.Integral):
+        raise ValueError(
+            "`steps_per_execution` must be a positive integer; Keras 3 has no "
+            f'"auto". Received: steps_per_execution={steps!r}'
+        )
     if steps > 1 and strategy is not None:
         raise ValueError(
             "Keras cannot run several steps in one execution under a "
@@ -53,14 +59,69 @@ def check_distribution():
         )
 
 
-def check_weights(arguments: dict):
-    """Refuses weights of examples, which no loss here takes."""
-    for name in ("sample_weight", "class_weight"):
-        if arguments.get(name) is not None:
+def check_weights(method: str, *data, **weights):
+    """Refuses weights of examples, which no loss here takes.
+
+    Args:
+        method: Name of the method that was called, for the message.
+        *data: What it takes images from, as far as it can be looked at
+            without reading it; `check_batch` looks at the rest.
+        **weights: Arguments that would weight examples, by name.
+
+    Raises:
+        ValueError: If there are any.
+    """
+    for name, value in weights.items():
+        if value is not None:
             raise ValueError(
-                f"`{name}` is not taken by `fit`: every image counts alike. "
-                f"Received: {name}={type(arguments[name]).__name__}"
+                f"`{name}` is not taken by `{method}`: every image counts "
+                f"alike. Received: {name}={type(value).__name__}"
             )
+    for source in data:
+        check_batch(getattr(source, "element_spec", source))
+
+
+def check_batch(batch):
+    """Refuses a batch, or what describes one, with weights of examples."""
+    if not isinstance(batch, (tuple, list)) or len(batch) < 3:
+        return
+    weights = batch[2]
+    # A data set has a mark of its own for None.
+    if weights is None or type(weights).__name__ == "NoneTensorSpec":
+        return
+    raise ValueError(
+        "The third element of a batch weights its images, which is not taken: "
+        "every image counts alike. Give images, or (images, anything). "
+        f"Received: a batch of {len(batch)} elements"
+    )
+
+
+def check_adapted(model):
+    """Refuses a step with a codebook of random numbers."""
+    if not model._is_adapted():
+        raise ValueError(
+            "The codebook has no start values yet, and one step after another "
+            "on random ones would not give it any. Call `model.adapt(images)` "
+            "once before `train_on_batch`. (`fit` does it by itself.)"
+        )
+
+
+def warn_unless_adapted(model, method: str):
+    """Warns once if a model is used with a codebook of random numbers."""
+    if model._codebook_looked_at:
+        return
+    try:
+        adapted = model._is_adapted()
+    except Exception:  # Only eager values can be looked at.
+        return
+    model._codebook_looked_at = True
+    if not adapted:
+        warnings.warn(
+            f"`{method}` runs on a codebook of random numbers: this model was "
+            "neither trained nor loaded with weights. Call `fit`, or "
+            "`model.adapt(images)`, first.",
+            stacklevel=5,
+        )
 
 
 def is_dataset(x) -> bool:
@@ -69,16 +130,31 @@ def is_dataset(x) -> bool:
 
 
 def first_batch(x, batch_size: int | None = None):
-    """First batch of what `fit` takes, or None if it cannot be looked at."""
+    """First batch of what `fit` takes, or None if it cannot be looked at.
+
+    Raises:
+        ValueError: If it can, and there is none.
+    """
     if isinstance(x, keras.utils.PyDataset):
-        return _images_of(x[0]) if len(x) else None
+        # Without a number, there is no end.
+        if x.num_batches is None or x.num_batches:
+            return _images_of(x[0])
+        raise _empty(x)
     if is_dataset(x):
         for batch in x.take(1):
             return _images_of(batch)
-        return None
+        raise _empty(x)
     if hasattr(x, "shape") and hasattr(x, "dtype"):
         return x[: batch_size or 32]
     return None
+
+
+def _empty(x):
+    return ValueError(
+        "The data set is empty: expected one batch of images or more. Do its "
+        "files match, is a batch with `drop_remainder` larger than the data? "
+        f"Received: {type(x).__name__} without batches"
+    )
 
 
 def _images_of(batch):

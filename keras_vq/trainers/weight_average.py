@@ -1,5 +1,7 @@
 """Moving average of a model's weights."""
 
+import warnings
+
 import keras
 from keras import ops
 
@@ -50,6 +52,39 @@ class WeightAverage:
             values = ops.convert_to_numpy(weight).copy()
             weight.assign(ops.convert_to_numpy(average))
             average.assign(values)
+
+
+def next_average(old, weights, momentum: float | None):
+    """The average of a model that is compiled, maybe not for the first time.
+
+    Args:
+        old: The `WeightAverage` so far, or None.
+        weights: List of `keras.Variable`, the weights to average.
+        momentum: Float in (0, 1), or None for no average.
+
+    Returns:
+        `old` if it is of these weights and with this momentum, which goes on
+        then, else a new one, or None.
+    """
+    new = None
+    if momentum is not None:
+        new = WeightAverage(weights, momentum)
+    if old is None:
+        return new
+    if new is not None and old.momentum == momentum:
+        if [id(w) for w in old.weights] == [id(w) for w in new.weights]:
+            return old
+    count = int(ops.convert_to_numpy(old.count))
+    if count:
+        warnings.warn(
+            f"Compiling drops the averages of {count} steps: they go on only "
+            f"with the same weights and `weight_ema={old.momentum}`. To keep "
+            "what they hold, copy them first: `with model.averaged_weights(): "
+            "best = model.get_weights()`. "
+            f"Received: weight_ema={momentum}",
+            stacklevel=4,
+        )
+    return new
 
 
 def _variable(shape, dtype, name):

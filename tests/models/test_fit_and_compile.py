@@ -1,5 +1,6 @@
 """What `compile` and `fit` take, refuse and warn about."""
 
+import inspect
 import warnings
 
 import keras
@@ -72,8 +73,10 @@ def test_optimizer_options_that_fail_on_replicas(
 
 
 def test_overwriting_average_fails_on_replicas(two_replicas):
-    optimizer = keras.optimizers.Adam(use_ema=True, ema_overwrite_frequency=2)
     with two_replicas.scope():
+        optimizer = keras.optimizers.Adam(
+            use_ema=True, ema_overwrite_frequency=2
+        )
         with pytest.raises(ValueError, match="weight_ema"):
             _model().compile(optimizer)
 
@@ -86,6 +89,12 @@ def test_several_steps_in_one_execution(two_replicas, images):
     model.compile(steps_per_execution=2)
     model.fit(images, batch_size=8, verbose=0)
     assert int(model.steps) == 3
+
+
+@pytest.mark.parametrize("steps", ["auto", 2.0, True])
+def test_several_steps_that_are_no_number(steps):
+    with pytest.raises(ValueError, match="must be a positive integer"):
+        _model().compile(steps_per_execution=steps)
 
 
 def test_distribution_of_keras(monkeypatch):
@@ -114,6 +123,70 @@ def test_weights_of_examples(name, images):
     model.compile()
     with pytest.raises(ValueError, match=f"`{name}` is not taken"):
         model.fit(images, **{name: np.ones(24)})
+
+
+class _Weighted(keras.utils.PyDataset):
+    """Batches whose images are weighted."""
+
+    def __init__(self, images):
+        super().__init__()
+        self.images = images
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        part = self.images[8 * index : 8 * index + 8]
+        return part, np.zeros(8), np.ones(8)
+
+
+@pytest.mark.parametrize("kind", ["dataset", "sequence", "generator"])
+@pytest.mark.parametrize("method", ["fit", "evaluate"])
+def test_weights_of_examples_in_batches(kind, method, images):
+    model = _model()
+    model.compile()
+    model.adapt(images)
+    data = sequence = _Weighted(images)
+    if kind == "dataset":
+        arrays = (images, np.zeros(24), np.ones(24))
+        data = tf.data.Dataset.from_tensor_slices(arrays).batch(8)
+    if kind == "generator":
+        data = (sequence[i] for i in range(3))
+    with pytest.raises(ValueError, match="third element.* weights") as error:
+        getattr(model, method)(data, verbose=0)
+    assert "Received: a batch of 3 elements" in str(error.value)
+    assert int(model.steps) == 0
+
+
+def test_weights_of_examples_elsewhere(images):
+    model = _model()
+    model.compile()
+    model.adapt(images)
+    ones = np.ones(24)
+    with pytest.raises(ValueError, match="not taken by `evaluate`"):
+        model.evaluate(images, sample_weight=ones)
+    with pytest.raises(ValueError, match="third element"):
+        model.fit(images, validation_data=(images, ones, ones))
+    for method in (model.train_on_batch, model.test_on_batch):
+        with pytest.raises(ValueError, match="third element"):
+            method(images, ones, sample_weight=ones)
+    # Two elements are what Keras itself makes of the images alone.
+    logs = model.test_on_batch(images, ones, return_dict=True)
+    assert np.isfinite(logs["loss"])
+
+
+def test_arguments_by_position(images):
+    model = _model()
+    model.compile()
+    history = model.fit(images, None, 8, 2, 0)
+    assert history.epoch == [0, 1]
+    assert int(model.steps) == 6
+    logs = model.evaluate(images, None, 8, 0, None, 2, None, True)
+    assert np.isfinite(logs["loss"])
+    assert (
+        list(inspect.signature(model.fit).parameters)
+        == list(inspect.signature(keras.Model.fit).parameters)[1:]
+    )
 
 
 def test_values_from_zero_to_one(images):
@@ -145,6 +218,40 @@ def test_data_that_can_be_read_once(images):
     model.adapt(images)
     model.fit(_generator(images), verbose=0)
     assert int(model.steps) == -(-len(images) // 8)
+
+
+@pytest.mark.parametrize("adapted", [False, True])
+def test_data_without_batches(adapted, images):
+    model = _model()
+    model.compile()
+    if adapted:
+        model.adapt(images)
+    for data in (
+        tf.data.Dataset.from_tensor_slices(images).batch(8).take(0),
+        _Sequence(images[:0]),
+    ):
+        with pytest.raises(ValueError, match="is empty.*without batches"):
+            model.fit(data, verbose=0)
+
+
+class _Endless(keras.utils.PyDataset):
+    """Has no last batch."""
+
+    num_batches = None
+
+    def __init__(self, images):
+        super().__init__()
+        self.images = images
+
+    def __getitem__(self, index):
+        return (self.images,)
+
+
+def test_endless_sequence(images):
+    model = _model()
+    model.compile()
+    model.fit(_Endless(images), steps_per_epoch=2, verbose=0)
+    assert int(model.steps) == 2
 
 
 class _Sequence(keras.utils.PyDataset):

@@ -91,6 +91,40 @@ def test_factor_that_is_no_power_of_two(factor):
         VQVAE(downsample_factor=factor)
 
 
+@pytest.mark.parametrize("factor", [4.0, "4", True, None])
+def test_factor_that_is_no_integer(factor):
+    with pytest.raises(ValueError, match=f"power of two.*={factor!r}"):
+        VQVAE(downsample_factor=factor)
+
+
+def test_size_of_the_codebook():
+    small = {"hidden_units": 8, "residual_units": 4, "codebook_dim": 4}
+    model = VQVAE(**small, quantizer=VectorQuantizer(16, 4))
+    assert model.get_config()["codebook_size"] == 16
+    VQVAE(**small, quantizer=VectorQuantizer(16, 4), codebook_size=16)
+    message = "codebook_size=512, and a quantizer of 16 codes"
+    with pytest.raises(ValueError, match=message):
+        VQVAE(**small, quantizer=VectorQuantizer(16, 4), codebook_size=512)
+    assert VQVAE(**small).get_config()["codebook_size"] == 512
+    model = VQVAE(**small, codebook_size=16)
+    assert model.quantizer.codebook_size == 16
+
+
+def test_parameters_are_those_of_networks_and_codebook():
+    """Statistics and counters of the training do not count."""
+    model = VQVAE()
+    trained = sum(int(np.prod(w.shape)) for w in model.trainable_weights)
+    assert model.count_params() == trained + 512 * 64
+    # What the original of Kumar et al. trains, means and variances of its ten
+    # batch normalizations, and the two projections to shorter codes.
+    model = VQVAE(**KUMAR, quantizer=VectorQuantizer(512, 32))
+    projections = (256 * 32 + 32) + (32 * 256 + 256)
+    codebook = 512 * 32 - 512 * 256
+    statistics = 2 * 256 * 10
+    want = 4_882_179 + codebook + projections + statistics
+    assert model.count_params() == want
+
+
 def test_latents_that_do_not_fit_the_codes():
     with pytest.raises(ValueError, match="hidden_units=8, codebook_dim=64"):
         VQVAE(hidden_units=8, bottleneck_convolutions=False)

@@ -140,6 +140,26 @@ def test_overrides_of_the_package_models(saved, batch):
         VQVAE.from_preset(saved, load_weights=False, codebook_size=-1)
 
 
+def test_size_of_the_codebook_by_override(tmp_path):
+    model = small(quantizer=VectorQuantizer(16, 4))
+    model.save_to_preset(tmp_path / "own")
+    assert VQVAE.from_preset(tmp_path / "own").quantizer.codebook_size == 16
+    with pytest.raises(ValueError, match="codebook_size=32, and a quantizer"):
+        VQVAE.from_preset(
+            tmp_path / "own", load_weights=False, codebook_size=32
+        )
+    small().save_to_preset(tmp_path / "made")
+    larger = VQVAE.from_preset(
+        tmp_path / "made", load_weights=False, codebook_size=32
+    )
+    assert larger.quantizer.codebook.shape == (32, 4)
+    # A quantizer brings its own size, whatever was saved.
+    other = VQVAE.from_preset(
+        tmp_path / "made", load_weights=False, quantizer=VectorQuantizer(8, 4)
+    )
+    assert other.get_config()["codebook_size"] == 8
+
+
 def test_another_quantizer_by_override(tmp_path):
     encoder = keras.Sequential(
         [keras.Input((None, None, 3)), keras.layers.Conv2D(4, 2, strides=2)]

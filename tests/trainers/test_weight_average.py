@@ -1,5 +1,7 @@
 """`weight_ema` against the averages computed by hand in NumPy."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -118,6 +120,41 @@ def test_nothing_to_average():
             assert same is model
             for path, value in _weights(model).items():
                 np.testing.assert_array_equal(value, before[path])
+
+
+def test_compile_again_goes_on_with_the_averages():
+    model = _make()
+    data = images(16, 8, 8, 3)
+    model.compile(keras.optimizers.Adam(1e-2), weight_ema=0.7)
+    model.fit(data, batch_size=8, verbose=0)
+    average = model.weight_average
+    values = [np.asarray(v) for v in average.variables]
+    model.encoder.trainable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        model.compile(keras.optimizers.SGD(0.1), weight_ema=0.7)
+    assert model.weight_average is average
+    for variable, value in zip(average.variables, values, strict=True):
+        np.testing.assert_array_equal(variable, value)
+    model.fit(data, batch_size=8, verbose=0)
+    assert int(average.count) == 4
+
+
+@pytest.mark.parametrize("weight_ema", [0.9, None])
+def test_compile_says_that_averages_are_dropped(weight_ema):
+    model = _make()
+    model.compile(weight_ema=0.7)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        model.compile(weight_ema=weight_ema)  # There is nothing in them yet.
+        model.compile(weight_ema=0.7)
+    model.fit(images(16, 8, 8, 3), batch_size=8, verbose=0)
+    with pytest.warns(UserWarning, match="drops the averages of 2 steps"):
+        model.compile(weight_ema=weight_ema)
+    if weight_ema is None:
+        assert model.weight_average is None
+    else:
+        assert int(model.weight_average.count) == 0
 
 
 def test_weight_files_with_and_without_averages(trained, tmp_path):
