@@ -12,6 +12,8 @@ import sys
 import numpy as np
 import pytest
 
+import keras_vq
+
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SAMPLES = ROOT / "applications" / "vqvae_cifar" / "samples" / "samples.png"
@@ -118,6 +120,10 @@ def test_table_of_presets_has_the_measured_figures():
             f"{figures['perplexity']:.0f} |",
         ]
     )
+    # The registry, `keras-vq list` and `info` say the same.
+    info = keras_vq.presets.preset_info("vqvae_cifar")
+    assert info["parameters"] == results["parameters"]
+    assert info["metadata"]["evaluation"] == figures
     assert figures["images"] == 2000
     assert row in README, f"The row should be:\n{row}"
 

@@ -8,7 +8,6 @@ import platform
 import time
 
 import keras
-import numpy as np
 
 from keras_vq.callbacks import (
     CodebookHealth,
@@ -16,7 +15,7 @@ from keras_vq.callbacks import (
     ResumableCheckpoint,
 )
 from keras_vq.metrics import PSNR
-from keras_vq.presets import load_preset, save_preset
+from keras_vq.presets import add_metadata, load_preset, save_preset
 from keras_vq.trainers import workers
 from keras_vq.training.card import write_card
 from keras_vq.training.evaluation import evaluate
@@ -114,6 +113,7 @@ def train(recipe: Recipe, run: Run) -> dict:
     save_preset(model, preset, _metadata(recipe), float16=True, overwrite=True)
     # What is measured is what users get: the averaged weights, as stored.
     figures = evaluate(load_preset(type(model), preset), evaluation_set)
+    add_metadata(preset, {"evaluation": figures})
     results = _results(recipe, run, model, figures)
     _write_text(run.output_dir / "results.json", json.dumps(results, indent=2))
     _write_text(run.output_dir / "README.md", write_card(results))
@@ -160,15 +160,13 @@ def _callbacks(model, run, evaluation_set, checkpoint):
 
 
 def _results(recipe, run, model, figures):
-    weights = model.encoder.count_params() + model.decoder.count_params()
-    codebook = int(np.prod(model.quantizer.codebook.shape))
     seconds = training_seconds(run.log)
     return {
         "name": recipe.name,
         "summary": recipe.summary,
         "licence": recipe.licence,
         "model_class": type(model).__name__,
-        "parameters": weights + codebook,
+        "parameters": model.count_params(),
         "evaluation": figures,
         "training": {
             "training_data": recipe.data,

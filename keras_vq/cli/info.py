@@ -52,6 +52,7 @@ def describe(preset: str) -> dict:
     source = open_source(preset)
     config = source.read_config()
     manifest = source.manifest
+    metadata = dict(manifest.get("metadata", {}))
     return {
         "preset": preset,
         "directory": str(source.directory),
@@ -62,8 +63,9 @@ def describe(preset: str) -> dict:
         "licence": manifest.get("licence", ""),
         "data": manifest.get("data", ""),
         "keras_vq_version": manifest.get("keras_vq_version"),
+        "evaluation": metadata.pop("evaluation", {}),
         "arguments": config["config"],
-        "metadata": manifest.get("metadata", {}),
+        "metadata": metadata,
         "files": source.files,
     }
 

@@ -25,6 +25,7 @@ def known(monkeypatch, tmp_path):
     metadata = json.loads(path.read_text())
     metadata["description"] = "Reconstructs noise."
     metadata["licence"] = "CC0-1.0"
+    metadata["metadata"] = {"evaluation": {"psnr_db": 12.5}, "seed": 7}
     path.write_text(json.dumps(metadata))
     entry = {"vqvae_test": pin.pin("vqvae_test", folder)}
     (tmp_path / "registry.json").write_text(json.dumps(entry))
@@ -75,6 +76,8 @@ def test_info(program, known, by_name):
         "class: keras_vq>VQVAE",
         "description: Reconstructs noise.",
         "licence: CC0-1.0",
+        "evaluation:\n  psnr_db: 12.5\n",
+        "metadata:\n  seed: 7\n",
         "  codebook_size: 32",
         files["model.weights.h5"]["sha256"],
     ):

@@ -125,6 +125,14 @@ def test_figures_are_those_of_the_written_preset(finished):
     assert figures["bits_per_image"] == 4 * 4 * 4
 
 
+def test_preset_says_what_was_measured_of_it(finished):
+    run, results = finished
+    facts = json.loads((run.output_dir / "preset/metadata.json").read_text())
+    assert facts["metadata"] == {"evaluation": results["evaluation"]}
+    assert facts["parameter_count"] == results["parameters"]
+    keras_vq.presets.verify(run.output_dir / "preset")
+
+
 def test_resumed_run_equals_the_uninterrupted_one(finished, tmp_path):
     uninterrupted, _ = finished
     run = Run(None, tmp_path / "run")
