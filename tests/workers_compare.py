@@ -8,7 +8,7 @@ import workers_harness
 SCRIPT = workers_harness.ROOT / "tests" / "workers" / "training.py"
 
 
-def train_both(folder, steps, optimizer="sgd", timeout=240):
+def train_both(folder, steps, optimizer="sgd", timeout=400):
     """What one device and two workers made: a result and arrays each."""
     spec = importlib.util.spec_from_file_location("training_worker", SCRIPT)
     script = importlib.util.module_from_spec(spec)
@@ -38,7 +38,8 @@ def assert_equal(got, want):
     """Weights to 1e-5, codebook to 1e-3, logs, predictions, and files."""
     result, arrays = want
     assert got[0]["paths"] == result["paths"]
-    assert result["moved"] > 1e-3
+    # Ten times what may differ.
+    assert result["moved"] > 1e-4
     assert largest_difference(got, want, of_codebook=False) <= 1e-5
     assert largest_difference(got, want, of_codebook=True) <= 1e-3
     for kind in ("logs", "evaluate", "evaluate_array"):

@@ -43,7 +43,7 @@ def test_training(tmp_path):
         workers_compare.assert_equal(worker, one)
     grids = ["one/grids", "worker-0/grids"]
     for folder in grids:
-        assert len(list((tmp_path / folder).glob("*.png"))) == 5
+        assert len(list((tmp_path / folder).glob("*.png"))) == 1
     # Only the first worker writes.
     assert not (tmp_path / "worker-1" / "grids").exists()
 
@@ -52,13 +52,14 @@ def test_launcher(tmp_path):
     output = tmp_path / "run"
     words = ["--strategy", "multiworker", "--output-dir", str(output)]
     command = [str(SCRIPTS / "launcher.py"), *words]
-    workers_harness.run(command, tmp_path, timeout=240)
+    workers_harness.run(command, tmp_path, timeout=400)
     files = {p.name for p in output.iterdir()}
     assert files >= {"preset", "results.json", "README.md", "log.csv"}
     # One line an epoch, whatever number of workers.
     assert len((output / "log.csv").read_text().splitlines()) == 3
     logs = [(tmp_path / f"worker-{i}.log").read_text() for i in (0, 1)]
-    assert "written to" in logs[0] and "written to" not in logs[1]
+    written = f"written to {output}"
+    assert written in logs[0] and written not in logs[1]
 
 
 def test_killed_worker(tmp_path):

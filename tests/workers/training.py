@@ -44,6 +44,8 @@ def pictures(count, seed=0):
 def main(steps, optimizer, folder, strategy=None):
     chief = workers.is_chief(strategy)
     result, arrays = {"chief": chief}, {}
+    # A short test has time for one validation.
+    epochs = 5 if steps >= 50 else 1
     scope = strategy.scope() if strategy else contextlib.nullcontext()
     with scope:
         # Nothing may depend on the workers having the same seed.
@@ -62,8 +64,8 @@ def main(steps, optimizer, folder, strategy=None):
     history = model.fit(
         endless,
         validation_data=finite,
-        steps_per_epoch=steps // 5,
-        epochs=5,
+        steps_per_epoch=steps // epochs,
+        epochs=epochs,
         callbacks=[grid, CodebookHealth(patience=99)],
         verbose=0,
     )
