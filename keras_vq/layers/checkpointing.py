@@ -1,0 +1,31 @@
+"""Gradient checkpointing: blocks that are computed anew for the gradient."""
+
+import keras
+from keras import ops
+
+
+def checkpointed(layer, function, inputs):
+    """`function(inputs)`, computed anew in the backward pass if asked for.
+
+    Args:
+        layer: Keras layer whose weights `function` uses, and which has the
+            attribute `gradient_checkpointing`.
+        function: Function of one tensor that gives one tensor.
+        inputs: Tensor.
+
+    Returns:
+        What `function` returns.
+    """
+    if not layer.gradient_checkpointing:
+        return function(inputs)
+    # The weights go in as tensors: gradients of variables that a function
+    # only happens to use are lost or refused under some strategies.
+    weights = layer.weights
+
+    def stateless(inputs, *values):
+        pairs = list(zip(weights, values, strict=True))
+        with keras.StatelessScope(state_mapping=pairs):
+            return function(inputs)
+
+    values = [ops.convert_to_tensor(weight.value) for weight in weights]
+    return keras.remat(stateless)(inputs, *values)
