@@ -12,6 +12,7 @@ from networks import decoder, encoder, images
 from replicas import assert_same_copies, largest_differences, train
 
 from keras_vq.layers import EMAVectorQuantizer
+from keras_vq.metrics import PSNR
 from keras_vq.models import VQAutoencoder
 
 SCRIPTS = workers_harness.ROOT / "tests" / "workers"
@@ -76,17 +77,17 @@ def test_killed_workers(tmp_path, figure):
 
 def test_four_replicas_are_one_device(four_replicas, figure):
     """500 steps with EMA, adapt, revival, clipping, averages, metrics."""
-    data = images(40, 8, 8, 3)
 
     def make():
         codes = EMAVectorQuantizer(8, 4, decay=0.9, revival_threshold=0.8)
         return VQAutoencoder(encoder(), codes, decoder())
 
-    def trained(strategy, epochs):
+    def trained(strategy, steps):
+        data = images(8 * steps, 8, 8, 3)
         options = {"weight_ema": 0.9, "clipnorm": 0.5}
-        return train(make, data, strategy, epochs=epochs, **options)
+        return train(make, data, strategy, **options, metrics=[PSNR()])
 
-    one, four = trained(None, 10), trained(four_replicas, 10)
+    one, four = trained(None, 50), trained(four_replicas, 50)
     weights, codebook = largest_differences(four, one)
     figure(
         "4 replicas and one device, 50 steps of sgd",
@@ -94,7 +95,7 @@ def test_four_replicas_are_one_device(four_replicas, figure):
     )
     assert weights <= 1e-5 and codebook <= 1e-3
     keras.backend.clear_session()
-    four = trained(four_replicas, 100)
+    four = trained(four_replicas, 500)
     assert int(keras.ops.convert_to_numpy(four.steps)) == 500
     assert_same_copies(four)
     figure("Copies of 4 replicas after 500 steps", "bit-equal")
