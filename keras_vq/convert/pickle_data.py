@@ -21,8 +21,8 @@ _MAX_BYTES = 64 << 20
 # Nobody's weights need these. They would be inert here; but somebody made
 # the file to run something, and the next program may run it.
 _RUNS_CODE = set(
-    """os posix nt io _io subprocess sys importlib runpy socket shutil ctypes code
-    codeop pty webbrowser pickle _pickle dill cloudpickle marshal operator
+    """os posix nt io _io subprocess sys importlib runpy socket shutil ctypes
+    code codeop pty webbrowser pickle _pickle dill cloudpickle marshal operator
     asyncio multiprocessing pip requests urllib http commands popen2 timeit
     cProfile profile pdb bdb platform""".split()
 )
