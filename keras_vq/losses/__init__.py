@@ -11,6 +11,7 @@ from keras_vq.losses.likelihood import (
 )
 from keras_vq.losses.likelihood import GaussianNLL as GaussianNLL
 from keras_vq.losses.likelihood import Likelihood as Likelihood
+from keras_vq.losses.lpips import LPIPS as LPIPS
 from keras_vq.losses.reconstruction import AbsoluteError as AbsoluteError
 from keras_vq.losses.reconstruction import CallableLoss as CallableLoss
 from keras_vq.losses.reconstruction import (

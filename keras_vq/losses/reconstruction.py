@@ -34,7 +34,7 @@ class ReconstructionLoss(keras.layers.Layer):
         self.built = True
 
     def call(self, images, reconstruction):
-        images, reconstruction = _checked(images, reconstruction)
+        images, reconstruction = checked_pair(images, reconstruction)
         return mean_per_example(self.elements(images, reconstruction), images)
 
     def elements(self, images, reconstruction):
@@ -163,7 +163,7 @@ def mean_per_example(values, images):
     return ops.mean(values, axis=tuple(range(1, len(values.shape))))
 
 
-def _checked(images, reconstruction):
+def checked_pair(images, reconstruction):
     """Returns both as float32, or says what is wrong with them."""
     pair = []
     for name, value in (

@@ -8,6 +8,7 @@ from keras_vq.metrics.codes import CodesUsed as CodesUsed
 from keras_vq.metrics.images import PSNR as PSNR
 from keras_vq.metrics.images import SSIM as SSIM
 from keras_vq.metrics.images import ImageMetric as ImageMetric
+from keras_vq.metrics.perceptual import LPIPS as LPIPS
 from keras_vq.metrics.quantization import (
     QuantizationError as QuantizationError,
 )
