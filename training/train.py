@@ -42,6 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     parsed = _parser().parse_args(words)
     # Late, so that --help is quick.
+    from keras_vq.trainers.lost_workers import WorkerLostError, end_with_error
     from keras_vq.training.recipe import load_recipe
     from keras_vq.training.run import Run, train
 
@@ -72,7 +73,11 @@ def main(arguments: list[str] | None = None) -> int:
         jit_compile=parsed.jit_compile,
         command=_command(words),
     )
-    results = train(recipe, run)
+    try:
+        results = train(recipe, run)
+    except WorkerLostError:
+        end_with_error()
+        raise
     if not results:
         print(f"{recipe.name}: done; the first worker writes the results")
         return 0
