@@ -2,6 +2,7 @@
 
 import importlib.util
 
+import keras
 import numpy as np
 import workers_harness
 
@@ -13,6 +14,8 @@ def train_both(folder, steps, optimizer="sgd", timeout=400):
     spec = importlib.util.spec_from_file_location("training_worker", SCRIPT)
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
+    # The names of layers count from the start, as in the workers.
+    keras.backend.clear_session()
     one = script.main(steps, optimizer, folder / "one")
     command = [str(SCRIPT), str(steps), optimizer]
     many = workers_harness.run(command, folder, timeout=timeout)
