@@ -318,9 +318,9 @@ def test_neither_torch_nor_unpickling(data_dir):
     path = data_dir / "weights/lpips_v0.1/squeeze.pth"
     code = f"""
 import pickle, sys
+from keras_vq.convert import read_torch_file
 def refuse(*_, **__): raise AssertionError("pickle was called")
 pickle.load = pickle.loads = pickle.Unpickler = pickle._Unpickler = refuse
-from keras_vq.convert import read_torch_file
 seen = []
 sys.addaudithook(lambda event, _: seen.append(event))
 arrays = read_torch_file({str(path)!r})
