@@ -306,3 +306,47 @@ def test_metric(made):
     np.testing.assert_allclose(again.result(), want, rtol=1e-4)
     with pytest.raises(ValueError, match="keras_vq.losses.LPIPS"):
         keras_vq.metrics.LPIPS("squeeze")
+
+
+def test_models_neither_hold_nor_save_it(made, tmp_path):
+    def build(loss):
+        return keras_vq.models.VQVAE(
+            hidden_units=8,
+            residual_units=4,
+            codebook_size=8,
+            codebook_dim=4,
+            reconstruction_loss=loss,
+        )
+
+    plain, model = build("mse"), build(made["squeeze"])
+    model.perceptual = made["squeeze"]
+    shapes = [tuple(v.shape) for v in plain.variables]
+    assert [tuple(v.shape) for v in model.variables] == shapes
+    images = pair(32, 32)[0]
+    model.compile("adam")
+    model.adapt(images)
+    before = [np.array(array) for array in made["squeeze"]._constants]
+    history = model.fit(images, epochs=1, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+    for array, old in zip(made["squeeze"]._constants, before, strict=True):
+        np.testing.assert_array_equal(array, old)
+    paths = [tmp_path / "plain.weights.h5", tmp_path / "model.weights.h5"]
+    plain.save_weights(paths[0])
+    build(made["squeeze"]).save_weights(paths[1])
+    stored = []
+    for path in paths:
+        with h5py.File(path) as file:
+            sizes = []
+            file.visititems(
+                lambda _, item, sizes=sizes: (
+                    sizes.append(item.shape)
+                    if isinstance(item, h5py.Dataset)
+                    else None
+                )
+            )
+        stored.append(sorted(sizes))
+    assert stored[0] == stored[1]
+    model.save(tmp_path / "model.keras")
+    assert (tmp_path / "model.keras").stat().st_size < 600_000
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(again(images), model(images))
