@@ -5,7 +5,7 @@ import warnings
 import keras
 import numpy as np
 
-from keras_vq.callbacks.workers import is_chief
+from keras_vq.trainers.workers import is_chief
 
 # Steps between two looks at the counters: each makes the program wait for the
 # device.

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_vq.callbacks.workers import is_chief
+from keras_vq.trainers.workers import is_chief
 from keras_vq.utils.images import (
     comparison_grid,
     first_images,

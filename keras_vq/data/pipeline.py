@@ -157,10 +157,7 @@ class Pipeline:
 
     def _loader(self, tf):
         """Returns the function from (epoch, step) to uint8 and seeds."""
-        options = self.options
-        size = options.batch_size
-        full = self._all_full or self.num_examples % size == 0
-        size = size if full and not self._leaves_out else None
+        size = self._fixed_size()
 
         def load(epoch, step):
             # Stateless for TensorFlow: the result follows from the arguments,
@@ -176,6 +173,12 @@ class Pipeline:
             return images, labels, tf.ensure_shape(seeds, (2,))
 
         return load
+
+    def _fixed_size(self) -> int | None:
+        """Returns the size of every batch, or None if it differs."""
+        size = self.options.batch_size
+        full = self._all_full or self.num_examples % size == 0
+        return size if full and not self._leaves_out else None
 
     def _finished(self, tf, dataset):
         """Augments whole batches, and converts them to [-1, 1]."""

@@ -70,24 +70,10 @@ class WorkerPipeline(Pipeline):
             )
         return dataset.prefetch(parallel)
 
-    def _loader(self, tf):
+    def _fixed_size(self):
         size, rest = divmod(self.options.batch_size, self._replicas)
         full = self.options.repeat or self.options.drop_remainder
-        if rest or not full:
-            size = None
-
-        def load(epoch, step):
-            images, labels, seeds = tf.numpy_function(
-                self.load,
-                [epoch, step],
-                [tf.uint8, tf.int32, tf.int64],
-                stateful=False,
-            )
-            images = tf.ensure_shape(images, (size, *self._shape))
-            labels = tf.ensure_shape(labels, (size,))
-            return images, labels, tf.ensure_shape(seeds, (2,))
-
-        return load
+        return None if rest or not full else size
 
     def _finished(self, tf, dataset):
         """Like that of whole batches, which are never empty."""
