@@ -15,3 +15,7 @@ class DamagedFileError(ConversionError):
 
 class LayoutError(ConversionError):
     """A file is sound, but its names or shapes are not the expected ones."""
+
+
+class UnavailableFileError(ConversionError):
+    """A published file is not here and cannot be fetched."""

@@ -1,7 +1,11 @@
 """Losses, each giving one float32 value per image."""
 
+from keras_vq.losses.get import get_perceptual_loss as get_perceptual_loss
 from keras_vq.losses.get import (
     get_reconstruction_loss as get_reconstruction_loss,
+)
+from keras_vq.losses.get import (
+    serialize_perceptual_loss as serialize_perceptual_loss,
 )
 from keras_vq.losses.get import (
     serialize_reconstruction_loss as serialize_reconstruction_loss,

@@ -1,10 +1,12 @@
-"""Reconstruction losses by name, by configuration or from any callable."""
+"""Losses by name, by configuration or from any callable."""
 
 import inspect
 
 import keras
 
 from keras_vq.losses.likelihood import DiscretizedLogisticNLL, GaussianNLL
+from keras_vq.losses.lpips import LPIPS
+from keras_vq.losses.lpips_trunks import TRUNKS
 from keras_vq.losses.reconstruction import (
     AbsoluteError,
     CallableLoss,
@@ -79,3 +81,65 @@ def serialize_reconstruction_loss(loss: ReconstructionLoss):
 def _settings(loss: ReconstructionLoss) -> dict:
     config = loss.get_config()
     return {key: value for key, value in config.items() if key != "name"}
+
+
+def get_perceptual_loss(identifier):
+    """Returns the perceptual loss that `identifier` stands for.
+
+    Args:
+        identifier: None, for none; `"vgg"` or `"squeeze"`, LPIPS of that
+            trunk, whose files are opened by its `load` or at its first call; a
+            `keras_vq.losses.LPIPS` or another callable of (images,
+            reconstruction), which is returned as it is; a `keras.losses.Loss`,
+            see `CallableLoss`; or what `serialize_perceptual_loss` returned.
+
+    Returns:
+        None, or a callable that maps images and reconstruction, both
+        (B, H, W, C) in [-1, 1], to values of shape (B,).
+
+    Raises:
+        ValueError: If nothing is known under that name, or if `identifier`
+            is neither of these.
+
+    Example:
+    >>> distance = keras_vq.losses.get_perceptual_loss("squeeze")
+    >>> distance.load()
+    >>> distance(images, reconstruction).shape
+    (8,)
+    """
+    if isinstance(identifier, dict):
+        identifier = keras.saving.deserialize_keras_object(identifier)
+    if identifier is None:
+        return None
+    if isinstance(identifier, str) and identifier in TRUNKS:
+        return LPIPS.from_config({"trunk": identifier})
+    if isinstance(identifier, keras.losses.Loss):
+        return CallableLoss(identifier)
+    if callable(identifier) and not inspect.isclass(identifier):
+        return identifier
+    names = " or ".join(repr(name) for name in TRUNKS)
+    raise ValueError(
+        f"Expected a perceptual loss: {names} (LPIPS of that trunk), a "
+        "`keras_vq.losses.LPIPS` object, a callable of (images, "
+        f"reconstruction), or None. Received: {identifier!r}"
+    )
+
+
+def serialize_perceptual_loss(loss):
+    """Returns what `get_perceptual_loss` turns into an equal loss.
+
+    Args:
+        loss: What `get_perceptual_loss` returned.
+
+    Returns:
+        None for None; the trunk's name for an LPIPS whose files are found by
+        their names; otherwise a serializable dict. Functions need
+        `keras.saving.register_keras_serializable`.
+    """
+    if loss is None:
+        return None
+    if type(loss) is LPIPS:
+        named = LPIPS.from_config({"trunk": loss.trunk})
+        if named.get_config() == loss.get_config():
+            return loss.trunk
+    return keras.saving.serialize_keras_object(loss)

@@ -6,27 +6,15 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_vq.convert.errors import LayoutError, UnavailableFileError
 from keras_vq.convert.lpips import read_linear, read_trunk
+from keras_vq.losses.lpips_files import find_weights, how_to_get
 from keras_vq.losses.lpips_trunks import TRUNKS
 from keras_vq.losses.reconstruction import checked_pair
 
 # Under the root, where PyPI's `lpips` adds 1e-10 behind it: its gradient is
 # infinite where all channels are zero. Features have norms far above 1e-6.
 _EPSILON = 1e-12
-
-_SOURCES = """\
-LPIPS needs two files of published weights, which are not part of the package:
-  trunk_weights: {trunk_file} from
-    https://download.pytorch.org/models/{trunk_file}
-  linear_weights: lpips/weights/v0.1/{trunk}.pth from
-    https://github.com/richzhang/PerceptualSimilarity (7 to 11 kB; it is also
-    inside of the PyPI package `lpips`)
-Save them and give their paths. A checkpoint of taming-transformers holds both
-for the trunk "vgg": give its path twice. Received: {received}"""
-_TRUNK_FILES = {
-    "vgg": "vgg16-397923af.pth",
-    "squeeze": "squeezenet1_1-b8a52dc0.pth",
-}
 
 
 @keras.saving.register_keras_serializable(package="keras_vq")
@@ -42,9 +30,15 @@ class LPIPS:
     are finite everywhere. There is no dropout: it is always in inference mode,
     in float32 whatever the dtype policy.
 
+    Its weights are two published files. Those whose paths are not given are
+    looked for by name, in the folders that the environment variable
+    KERAS_VQ_LPIPS names and in `~/.keras/keras_vq/lpips`, and downloaded to
+    the latter if they are nowhere; their SHA-256 is checked each time.
+
     It is no layer: its constants are in no model's `weights` and in none of
-    its files. A model that is compiled with it stores the two paths. Read
-    back on another machine, the files are opened at the first call.
+    its files. A `.keras` file of a model that is trained with it stores the
+    trunk's name and the paths that were given, a preset the name alone. Where
+    a model is read back, the files are opened by `load` or at the first call.
 
     Images of one channel are judged as grey ones. More than three have no
     defined colours; with `per_channel=True` every channel is judged as a grey
@@ -53,12 +47,12 @@ class LPIPS:
     Args:
         trunk: `"vgg"` (VGG16, what VQGAN was trained with) or `"squeeze"`
             (SqueezeNet 1.1, about 40 times fewer operations).
-        trunk_weights: Path of the trunk's weights: torchvision's file (see
-            the error that is raised without it), a checkpoint of PyPI `lpips`
+        trunk_weights: Path of the trunk's weights, where they are not to be
+            found by name: torchvision's file, a checkpoint of PyPI `lpips`
             or taming-transformers, or for `"squeeze"` the Keras h5 file
             converted from Caffe. The latter's weights are others, and so are
             its distances.
-        linear_weights: Path of the linear layers of LPIPS v0.1.
+        linear_weights: Path of the linear layers of LPIPS v0.1, likewise.
         per_channel: bool. Whether to judge every channel by itself.
 
     Call arguments:
@@ -70,8 +64,9 @@ class LPIPS:
         float32 distances of shape (B,).
 
     Raises:
-        ValueError: If a file is missing, with a sentence where to get it; or
-            for images of other sizes, types or numbers of channels.
+        ValueError: For images of other sizes, types or numbers of channels.
+        UnavailableFileError: If a file is missing and cannot be downloaded,
+            with a sentence where to get it and where to put it.
         ConversionError: If a file is not what it should be.
 
     Reference:
@@ -79,12 +74,13 @@ class LPIPS:
         Perceptual Metric", CVPR 2018, section 3.
 
     Example:
-    >>> distance = keras_vq.losses.LPIPS(
-    ...     "squeeze", "squeezenet1_1-b8a52dc0.pth", "squeeze.pth"
-    ... )
+    >>> distance = keras_vq.losses.LPIPS("squeeze")
     >>> distance(images, reconstruction).shape
     (8,)
     """
+
+    # Arguments that name files of one machine: no preset keeps them.
+    local_paths = ("trunk_weights", "linear_weights")
 
     def __init__(
         self,
@@ -94,12 +90,11 @@ class LPIPS:
         per_channel: bool = False,
     ):
         self._configure(trunk, trunk_weights, linear_weights, per_channel)
-        self._load()
+        self.load()
 
     def __call__(self, images, reconstruction):
         images, reconstruction = checked_pair(images, reconstruction)
-        if self._constants is None:
-            self._load()
+        self.load()
         pair = [self._to_colour(x) for x in (images, reconstruction)]
         values = self._distance(*pair)
         if self.per_channel:
@@ -122,7 +117,45 @@ class LPIPS:
         distance._configure(**config)
         return distance
 
-    def _configure(self, trunk, trunk_weights, linear_weights, per_channel):
+    @property
+    def files(self) -> dict:
+        """Paths of the files that were opened, by argument; empty before."""
+        return dict(self._files)
+
+    def load(self):
+        """Opens the files, unless they were opened before.
+
+        Whoever trains with it calls it first, so that what is wrong with a
+        file is said before a step is compiled.
+
+        Raises:
+            ConversionError: As the constructor does.
+        """
+        if self._constants is not None:
+            return
+        files = {name: self._path(name) for name in self.local_paths}
+        trunk = TRUNKS[self.trunk]
+        try:
+            linear = read_linear(files["linear_weights"], trunk.widths)
+            arrays, scaling = read_trunk(
+                files["trunk_weights"], trunk.convolutions
+            )
+        except LayoutError as error:
+            raise LayoutError(
+                f"These are no weights for trunk={self.trunk!r}. {error}"
+            ) from error
+        shift, scale = (np.array(values, "float32") for values in scaling)
+        constants = [shift, scale, *linear, *arrays]
+        self._constants = [_constant(array) for array in constants]
+        self._files = files
+
+    def _configure(
+        self,
+        trunk="vgg",
+        trunk_weights=None,
+        linear_weights=None,
+        per_channel=False,
+    ):
         if trunk not in TRUNKS:
             raise ValueError(
                 f"`trunk` must be one of {sorted(TRUNKS)}. Received: "
@@ -133,29 +166,16 @@ class LPIPS:
         self.linear_weights = linear_weights and os.fspath(linear_weights)
         self.per_channel = bool(per_channel)
         self._constants = None
+        self._files = {}
 
-    def _load(self):
-        paths = {
-            "trunk_weights": self.trunk_weights,
-            "linear_weights": self.linear_weights,
-        }
-        for name, path in paths.items():
-            if not path or not os.path.isfile(path):
-                reason = "which is no file" if path else "which is missing"
-                raise ValueError(
-                    _SOURCES.format(
-                        trunk=self.trunk,
-                        trunk_file=_TRUNK_FILES[self.trunk],
-                        received=f"{name}={path!r}, {reason}.",
-                    )
-                )
-        trunk = TRUNKS[self.trunk]
-        linear = read_linear(self.linear_weights, trunk.widths)
-        arrays, scaling = read_trunk(self.trunk_weights, trunk.convolutions)
-        shift, scale = (np.array(values, "float32") for values in scaling)
-        self._constants = [
-            _constant(array) for array in (shift, scale, *linear, *arrays)
-        ]
+    def _path(self, name):
+        path = getattr(self, name)
+        if not path:
+            return find_weights(self.trunk, name)
+        if not os.path.isfile(path):
+            received = f"{name}={path!r}, which is no file."
+            raise UnavailableFileError(how_to_get(self.trunk, received))
+        return path
 
     def _distance(self, images, reconstruction):
         trunk = TRUNKS[self.trunk]
