@@ -47,6 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def describe(preset: str) -> dict:
     """Collects what is known about a preset; its arrays are not read."""
+    from keras_vq.presets.manifest import parts_of
     from keras_vq.presets.source import open_source
 
     source = open_source(preset)
@@ -59,6 +60,7 @@ def describe(preset: str) -> dict:
         "class": manifest.get("class", config["registered_name"]),
         "description": manifest.get("description", ""),
         "parameters": manifest.get("parameter_count"),
+        "parts": parts_of(manifest),
         "stored_dtype": manifest.get("dtype"),
         "licence": manifest.get("licence", ""),
         "data": manifest.get("data", ""),

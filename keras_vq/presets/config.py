@@ -68,7 +68,7 @@ def model_config(model: keras.Model) -> dict:
     """
     config = keras.saving.serialize_keras_object(model)
     config.pop("build_config", None)
-    config = without_training(config)
+    config = without_local_paths(without_training(config))
     # Which layers were frozen belongs to the training too.
     config["config"].pop("frozen_layers", None)
     check_config(config, source=f"The configuration of {model.name}")
@@ -86,6 +86,27 @@ def without_training(node: Any) -> Any:
         }
     if isinstance(node, (list, tuple)):
         return [without_training(value) for value in node]
+    return node
+
+
+def without_local_paths(node: Any) -> Any:
+    """A copy without the arguments that name files of one machine.
+
+    A registered class says which ones those are by `local_paths`. Whoever
+    loads the preset has the files elsewhere, and nobody else's preset makes
+    this program open a file.
+    """
+    if isinstance(node, dict):
+        node = {key: without_local_paths(value) for key, value in node.items()}
+        paths = getattr(
+            _registered(node.get("registered_name")), "local_paths", ()
+        )
+        if paths and isinstance(node.get("config"), dict):
+            inner = node["config"].items()
+            node["config"] = {k: v for k, v in inner if k not in paths}
+        return node
+    if isinstance(node, (list, tuple)):
+        return [without_local_paths(value) for value in node]
     return node
 
 

@@ -1,6 +1,5 @@
 """Presets from the Hugging Face Hub: "hf://user/repository[@revision]"."""
 
-import os
 import pathlib
 import re
 import urllib.error
@@ -11,7 +10,13 @@ from keras_vq.presets.errors import (
     PresetUnavailableError,
     UnknownPresetError,
 )
-from keras_vq.presets.manifest import CONFIG_FILE, METADATA_FILE, WEIGHTS_FILE
+from keras_vq.presets.manifest import (
+    CONFIG_FILE,
+    METADATA_FILE,
+    WEIGHTS_FILE,
+    read_manifest,
+)
+from keras_vq.presets.parts import part_file, part_names
 
 HUB_PREFIX = "hf://"
 
@@ -36,7 +41,9 @@ def parse_address(address: str) -> tuple[str, str | None]:
     return match[1], match[2]
 
 
-def fetch(address: str, load_weights: bool = True) -> pathlib.Path:
+def fetch(
+    address: str, load_weights: bool = True, load_parts: bool = True
+) -> pathlib.Path:
     """The local directory of a preset on the Hub, downloaded if need be.
 
     A preset pinned to a commit that is in the cache is read without any
@@ -46,6 +53,7 @@ def fetch(address: str, load_weights: bool = True) -> pathlib.Path:
     Args:
         address: "hf://user/repository", optionally with "@revision".
         load_weights: Whether the weight file is needed.
+        load_parts: Whether those of the preset's optional parts are.
 
     Returns:
         The directory in huggingface_hub's cache.
@@ -57,19 +65,19 @@ def fetch(address: str, load_weights: bool = True) -> pathlib.Path:
     """
     repository, revision = parse_address(address)
     _, constants = _import_client()
-    names = [METADATA_FILE, CONFIG_FILE]
+    names = [CONFIG_FILE]
     if load_weights:
         names.append(WEIGHTS_FILE)
     offline = constants.HF_HUB_OFFLINE
     pinned = revision is not None and _COMMIT.fullmatch(revision)
     if not (offline or pinned) and _answers(constants.ENDPOINT):
-        return _download(address, names)
+        return _download(address, names, load_parts)
     # A commit never changes, so that its files need no connection.
-    cached = _from_cache(repository, revision, names)
+    cached = _from_cache(repository, revision, names, load_parts)
     if cached is not None:
         return cached
     if pinned and not offline and _answers(constants.ENDPOINT):
-        return _download(address, names)
+        return _download(address, names, load_parts)
     reason = (
         "HF_HUB_OFFLINE is set"
         if offline
@@ -77,7 +85,8 @@ def fetch(address: str, load_weights: bool = True) -> pathlib.Path:
     )
     raise PresetUnavailableError(
         f"{address} is not in the cache ({constants.HF_HUB_CACHE}), and "
-        f"{reason}. Needed: {', '.join(names)}. Connect once, or copy these "
+        f"{reason}. Needed: {', '.join([METADATA_FILE, *names])} and what else "
+        "the former names. Connect once, or copy these "
         "files to a directory and give its path to `from_preset`."
     )
 
@@ -95,21 +104,32 @@ def _import_client():
     return huggingface_hub, constants
 
 
-def _from_cache(repository, revision, names) -> pathlib.Path | None:
+def _with_parts(names, directory, load_parts) -> list[str]:
+    """The files to get, once the one that names them all is here."""
+    if not load_parts:
+        return names
+    files = read_manifest(directory)["files"]
+    return [*names, *map(part_file, part_names(files))]
+
+
+def _from_cache(repository, revision, names, load_parts) -> pathlib.Path | None:
     client, constants = _import_client()
-    paths = [
-        client.try_to_load_from_cache(
+
+    def find(name):
+        path = client.try_to_load_from_cache(
             repository,
             name,
             cache_dir=constants.HF_HUB_CACHE,
             revision=revision,
         )
-        for name in names
-    ]
-    if not all(isinstance(path, str) for path in paths):
+        return pathlib.Path(path).parent if isinstance(path, str) else None
+
+    directory = find(METADATA_FILE)
+    if directory is None:
         return None
-    parents = {os.path.dirname(path) for path in paths}
-    return pathlib.Path(parents.pop()) if len(parents) == 1 else None
+    names = _with_parts(names, directory, load_parts)
+    found = {find(name) for name in names}
+    return directory if found == {directory} else None
 
 
 def _answers(endpoint: str) -> bool:
@@ -123,23 +143,27 @@ def _answers(endpoint: str) -> bool:
     return True
 
 
-def _download(address: str, names: list[str]) -> pathlib.Path:
+def _download(address, names, load_parts) -> pathlib.Path:
     client, constants = _import_client()
     repository, revision = parse_address(address)
-    name = names[0]
-    try:
-        for name in names:
+
+    def get(name, revision):
+        try:
             path = client.hf_hub_download(
                 repository,
                 name,
                 revision=revision,
                 cache_dir=constants.HF_HUB_CACHE,
             )
-            # All files from one commit, even if somebody pushes meanwhile.
-            revision = os.path.basename(os.path.dirname(path))
-    except Exception as error:
-        raise _explained(error, address, name) from error
-    return pathlib.Path(path).parent
+        except Exception as error:
+            raise _explained(error, address, name) from error
+        return pathlib.Path(path).parent
+
+    directory = get(METADATA_FILE, revision)
+    # All files from one commit, even if somebody pushes meanwhile.
+    for name in _with_parts(names, directory, load_parts):
+        get(name, directory.name)
+    return directory
 
 
 def _explained(error: Exception, address: str, name: str) -> PresetError:

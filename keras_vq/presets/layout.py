@@ -6,7 +6,8 @@ holds it, with its variables as `vars/0`, `vars/1`, ...), so that
 alone: a file is checked against it before a byte of array data is read.
 
 Only layers are followed. Optimizers, metrics and losses, which Keras puts
-into the same file, are state of a training run and no part of a preset.
+into the same file, are state of a training run and no part of a preset. A
+model's optional parts have files of their own.
 """
 
 import re
@@ -17,12 +18,14 @@ import keras
 import numpy as np
 
 from keras_vq.presets.errors import PresetError
+from keras_vq.presets.parts import model_parts
 
 
 def layer_groups(model: keras.Model) -> list[tuple[str, keras.layers.Layer]]:
     """The layers of a model with their group in the file, in Keras' order."""
     found: list[tuple[str, keras.layers.Layer]] = []
-    _visit_layer(model, "", found, set())
+    parts = {id(part) for part in model_parts(model).values()}
+    _visit_layer(model, "", found, parts)
     return found
 
 
@@ -71,6 +74,8 @@ def dataset_groups(
         )
     groups = []
     covered = _training_state(model)
+    for part in model_parts(model).values():
+        covered.update(id(weight) for weight in part.weights)
     for path, layer in layer_groups(model):
         store = own_variables(layer, root=layer is model)
         if not store:

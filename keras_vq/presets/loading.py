@@ -20,7 +20,8 @@ from keras_vq.presets.manifest import (
     check_fingerprint,
     missing_file,
 )
-from keras_vq.presets.source import open_source
+from keras_vq.presets.parts import model_parts, part_file
+from keras_vq.presets.source import Source, open_source
 from keras_vq.presets.weights import read_weights
 
 
@@ -29,6 +30,7 @@ def load_preset(
     preset: str | os.PathLike,
     load_weights: bool = True,
     dtype: Any = None,
+    load_parts: bool = True,
     **overrides,
 ) -> keras.Model:
     """Build the model that a preset describes and load its weights.
@@ -45,6 +47,9 @@ def load_preset(
         load_weights: `False` builds the same model freshly initialized.
         dtype: Optional dtype policy, such as "float32" or
             "mixed_bfloat16"; by default the one that was saved.
+        load_parts: Whether to load the optional parts that the preset has,
+            such as a discriminator. A part that it has not, or that is not
+            loaded, is freshly initialized.
         **overrides: Arguments of the model to change. Those that change
             the shape of a weight need `load_weights=False`.
 
@@ -64,7 +69,9 @@ def load_preset(
     while True:
         before = _stamp(preset)
         try:
-            return _load(cls, preset, load_weights, dtype, overrides)
+            return _load(
+                cls, preset, load_weights, dtype, load_parts, overrides
+            )
         except DamagedPresetError:
             # Files of two presets do not fit each other. If this one was
             # replaced while it was read, the new one is there and whole.
@@ -80,8 +87,8 @@ def _stamp(preset) -> bytes | None:
         return None
 
 
-def _load(cls, preset, load_weights, dtype, overrides):
-    source = open_source(preset, load_weights)
+def _load(cls, preset, load_weights, dtype, load_parts, overrides):
+    source = open_source(preset, load_weights, load_parts)
     config = source.read_config()
     label = str(source.directory / CONFIG_FILE)
     target = registered_class(config, label)
@@ -103,7 +110,26 @@ def _load(cls, preset, load_weights, dtype, overrides):
         check_fingerprint(file, source.files[WEIGHTS_FILE], str(path))
         model = build_model(target, arguments, label)
         read_weights(model, file, str(path))
+    if load_parts:
+        _load_parts(model, source)
     return model
+
+
+def _load_parts(model: keras.Model, source: Source) -> None:
+    for name, part in model_parts(model).items():
+        path = source.directory / part_file(name)
+        expected = source.files.get(path.name)
+        if expected is not None:
+            with _open(path) as file:
+                check_fingerprint(file, expected, str(path))
+                read_weights(part, file, str(path))
+        elif os.path.lexists(path):
+            # Trained from the start again, and nobody would know.
+            raise DamagedPresetError(
+                f"{path} is there, but not among the published files of the "
+                "preset, so that it cannot be checked. Fetch or save the "
+                "preset again, or use `load_parts=False`."
+            )
 
 
 def _open(path: pathlib.Path) -> BinaryIO:

@@ -8,6 +8,7 @@ import re
 from typing import Any, BinaryIO
 
 from keras_vq.presets.errors import DamagedPresetError, PresetError
+from keras_vq.presets.parts import MAX_PARTS, part_file, part_name, part_names
 from keras_vq.version import __version__
 
 CONFIG_FILE = "config.json"
@@ -139,14 +140,29 @@ def read_manifest(directory: pathlib.Path) -> dict:
             "other packages have none; load those with their own package."
         )
     files = manifest.get("files")
-    for name in (CONFIG_FILE, WEIGHTS_FILE):
-        entry = files.get(name) if isinstance(files, dict) else None
+    files = files if isinstance(files, dict) else {}
+    for name in {CONFIG_FILE: 0, WEIGHTS_FILE: 0, **files}:
+        entry = files.get(name)
         if not is_fingerprint(entry):
             raise DamagedPresetError(
-                f"{path} is damaged: expected the size and SHA-256 of {name} "
+                f"{path} is damaged: expected the size and SHA-256 of "
+                f"{name[:80]} "
                 f"under `files`. Received: {entry!r}."
             )
+    _check_names(files, path)
     return manifest
+
+
+def parts_of(manifest: dict) -> dict[str, int | None]:
+    """Optional parts that a preset has, with their numbers of parameters."""
+    facts = manifest.get("parts")
+    facts = facts if isinstance(facts, dict) else {}
+    found = {}
+    for name in part_names(manifest["files"]):
+        part = facts.get(name)
+        count = part.get("parameter_count") if isinstance(part, dict) else None
+        found[name] = count if isinstance(count, int) else None
+    return found
 
 
 def is_fingerprint(entry: Any) -> bool:
@@ -157,6 +173,19 @@ def is_fingerprint(entry: Any) -> bool:
         and isinstance(entry.get("sha256"), str)
         and re.fullmatch("[0-9a-f]{64}", entry["sha256"]) is not None
     )
+
+
+def _check_names(files: dict, path: pathlib.Path) -> None:
+    """Files are joined to a directory and downloaded by these names."""
+    others = [n for n in files if n not in (CONFIG_FILE, WEIGHTS_FILE)]
+    unknown = [name[:80] for name in others if part_name(name) is None]
+    if unknown or len(others) > MAX_PARTS:
+        raise DamagedPresetError(
+            f"{path} is damaged: expected `files` to name {CONFIG_FILE}, "
+            f"{WEIGHTS_FILE} and up to {MAX_PARTS} optional parts, such as "
+            f"{part_file('discriminator')}. Received: "
+            f"{unknown[:5] or len(others)}."
+        )
 
 
 def _sha256(file: BinaryIO) -> str:

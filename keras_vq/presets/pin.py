@@ -12,7 +12,7 @@ import pathlib
 import sys
 
 from keras_vq.presets.errors import PresetError
-from keras_vq.presets.manifest import METADATA_FILE, fingerprint
+from keras_vq.presets.manifest import METADATA_FILE, fingerprint, parts_of
 from keras_vq.presets.registry import (
     BUNDLED,
     REGISTRY_PATH,
@@ -49,6 +49,7 @@ def pin(name: str, directory: pathlib.Path, where: str = BUNDLED) -> dict:
         licence=manifest["licence"],
         files=files,
         metadata=metadata,
+        parts=parts_of(manifest),
     )
     fields = dataclasses.asdict(entry)
     del fields["name"]

@@ -36,6 +36,7 @@ class PresetEntry:
         licence: Licence of the weights, and the terms of the data.
         files: `{"sha256": ..., "size": ...}` of each file, by name.
         metadata: Everything else that the preset says about itself.
+        parts: Numbers of parameters of its optional parts, by name.
     """
 
     name: str
@@ -46,6 +47,7 @@ class PresetEntry:
     licence: str
     files: dict
     metadata: dict
+    parts: dict = dataclasses.field(default_factory=dict)
 
     @property
     def directory(self) -> pathlib.Path:
@@ -56,7 +58,7 @@ class PresetEntry:
         """
         tried = bundled_directories(self.name)
         for directory in tried:
-            names = (CONFIG_FILE, METADATA_FILE, WEIGHTS_FILE)
+            names = {CONFIG_FILE, METADATA_FILE, WEIGHTS_FILE, *self.files}
             if all((directory / name).is_file() for name in names):
                 return directory
         raise PresetUnavailableError(
@@ -112,8 +114,8 @@ def preset_info(name: str) -> dict:
 
     Returns:
         The fields of the registry's entry: name, class_name, description,
-        where, parameters, licence, files (with SHA-256 and size) and
-        metadata.
+        where, parameters, licence, files (with SHA-256 and size), metadata
+        and parts (numbers of parameters by name).
 
     Raises:
         UnknownPresetError: If there is no preset of that name.

@@ -22,11 +22,10 @@ from keras_vq.presets.manifest import (
     read_manifest,
     write_json,
 )
+from keras_vq.presets.parts import model_parts, part_file
 from keras_vq.presets.weights import write_weights
 from keras_vq.utils.files import atomic_path, exchange
 from keras_vq.version import __version__
-
-_FILES = (CONFIG_FILE, METADATA_FILE, WEIGHTS_FILE)
 
 # Fields of `metadata` that have a place of their own in metadata.json.
 _NAMED_FIELDS = ("description", "licence", "data")
@@ -38,15 +37,18 @@ def save_preset(
     metadata: dict[str, Any] | None = None,
     float16: bool = False,
     overwrite: bool = False,
+    include_parts: bool = True,
 ) -> None:
     """Write a model as a preset directory, all of it or nothing.
 
     The directory gets the layout of keras-hub: `config.json`,
     `model.weights.h5` and `metadata.json` with the size and SHA-256 of
-    both. It is written beside its final place and moved there when it is
-    complete and on the disk. Optimizers, step counters and metrics are not
-    part of a preset; of a model that is trained with `weight_ema`, the
-    averaged weights are saved. The same model gives the same bytes.
+    both. Parts that only training needs, such as a discriminator, are beside
+    them in files of their own, `discriminator.weights.h5`. It is written beside
+    its final place and moved there when it is complete and on the disk.
+    Optimizers, step counters and metrics are not part of a preset; of a model
+    that is trained with `weight_ema`, the averaged weights are saved. Paths of
+    files on this machine are left out. The same model gives the same bytes.
 
     Args:
         model: A built model of a registered class.
@@ -59,6 +61,9 @@ def save_preset(
             into float32 variables again.
         overwrite: Whether a preset that is there already is replaced.
             Other files in it, such as a README, are kept.
+        include_parts: Whether to save the model's optional parts. Without
+            them the preset is smaller; a training that goes on from it starts
+            with fresh ones.
 
     Raises:
         PresetError: If the directory holds something else, the model's
@@ -73,20 +78,24 @@ def save_preset(
     """
     target = pathlib.Path(directory).expanduser().resolve()
     _check_target(target, overwrite)
-    dataset_groups(model)  # Refuses a model that cannot be saved whole.
+    parts = model_parts(model) if include_parts else {}
+    for whole in (model, *parts.values()):
+        dataset_groups(whole)  # Refuses what cannot be saved whole.
     config = model_config(model)
     metadata = _checked_metadata(metadata)
-    manifest = _describe(model, config, metadata, float16)
+    manifest = _describe(model, parts, config, metadata, float16)
+    weights = {part_file(name): part for name, part in parts.items()}
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = _sibling(target, "tmp")
     temporary.mkdir()
     try:
         write_json(temporary / CONFIG_FILE, config)
         with _averaged_weights(model):
-            write_weights(model, temporary / WEIGHTS_FILE, float16)
+            for name, layer in {WEIGHTS_FILE: model, **weights}.items():
+                write_weights(layer, temporary / name, float16)
         manifest["files"] = {
             name: fingerprint(temporary / name)
-            for name in (CONFIG_FILE, WEIGHTS_FILE)
+            for name in (CONFIG_FILE, WEIGHTS_FILE, *weights)
         }
         write_json(temporary / METADATA_FILE, manifest)
         _move_into_place(temporary, target)
@@ -128,7 +137,7 @@ def _checked_metadata(metadata: dict | None) -> dict:
         ) from error
 
 
-def _describe(model, config, metadata, float16) -> dict:
+def _describe(model, parts, config, metadata, float16) -> dict:
     manifest = {
         "format_version": FORMAT_VERSION,
         "keras_version": keras.__version__,
@@ -137,6 +146,11 @@ def _describe(model, config, metadata, float16) -> dict:
         "parameter_count": model.count_params(),
         "dtype": "float16" if float16 else "float32",
     }
+    if parts:
+        manifest["parts"] = {
+            name: {"parameter_count": part.count_params()}
+            for name, part in parts.items()
+        }
     for field in _NAMED_FIELDS:
         manifest[field] = metadata.pop(field, "")
     manifest["metadata"] = metadata
@@ -186,8 +200,10 @@ def _move_into_place(temporary: pathlib.Path, target: pathlib.Path) -> None:
         os.rename(temporary, target)
         _sync_directory(target.parent)
         return
+    # A part that the new preset has not must not stay behind in it.
+    old = {METADATA_FILE, *read_manifest(target)["files"]}
     for entry in target.iterdir():
-        if entry.name not in _FILES:
+        if entry.name not in old and not (temporary / entry.name).exists():
             copy = shutil.copytree if entry.is_dir() else shutil.copy2
             copy(entry, temporary / entry.name)
     _sync_directory(temporary)

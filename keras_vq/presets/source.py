@@ -5,7 +5,7 @@ import os
 import pathlib
 
 from keras_vq.presets import hub
-from keras_vq.presets.config import check_config
+from keras_vq.presets.config import check_config, without_local_paths
 from keras_vq.presets.errors import PresetError, UnknownPresetError
 from keras_vq.presets.manifest import (
     CONFIG_FILE,
@@ -39,17 +39,23 @@ class Source:
         check_path(path, self.files[CONFIG_FILE])
         config = read_json(path)
         check_config(config, source=str(path))
-        return config
+        return without_local_paths(config)
 
 
-def open_source(preset: str | os.PathLike, load_weights: bool = True) -> Source:
+def open_source(
+    preset: str | os.PathLike,
+    load_weights: bool = True,
+    load_parts: bool = True,
+) -> Source:
     """Find a preset's files; hashes of the large ones are not checked yet.
 
     Args:
         preset: A name of `list_presets()`, a directory, or an address
             "hf://user/repository[@revision]".
-        load_weights: Whether the weight file is needed.
+        load_weights: Whether the weight files are needed.
+        load_parts: Whether those of optional parts are.
     """
+    load_parts = load_weights and load_parts
     if isinstance(preset, os.PathLike):
         return _open_directory(pathlib.Path(preset))
     if not isinstance(preset, str) or not preset:
@@ -58,7 +64,7 @@ def open_source(preset: str | os.PathLike, load_weights: bool = True) -> Source:
             f'"hf://user/repository". Received: {preset!r}.'
         )
     if preset.startswith(hub.HUB_PREFIX):
-        return _open_directory(hub.fetch(preset, load_weights))
+        return _open_directory(hub.fetch(preset, load_weights, load_parts))
     if "://" in preset:
         raise PresetError(
             'Expected an address of the form "hf://user/repository". '
@@ -66,7 +72,7 @@ def open_source(preset: str | os.PathLike, load_weights: bool = True) -> Source:
             "and give its path."
         )
     if preset in registry():
-        return _open_entry(preset, load_weights)
+        return _open_entry(preset, load_weights, load_parts)
     path = pathlib.Path(preset).expanduser()
     is_path = os.sep in preset or preset[0] in ".~"
     if path.is_dir() or is_path or path.exists():
@@ -104,12 +110,12 @@ def verify(preset: str | os.PathLike) -> dict[str, str]:
     return {name: entry["sha256"] for name, entry in source.files.items()}
 
 
-def _open_entry(name: str, load_weights: bool) -> Source:
+def _open_entry(name: str, load_weights: bool, load_parts: bool) -> Source:
     entry = get_entry(name)
     if entry.where == BUNDLED:
         directory = entry.directory
     else:
-        directory = hub.fetch(entry.where, load_weights)
+        directory = hub.fetch(entry.where, load_weights, load_parts)
     check_path(directory / METADATA_FILE, entry.files[METADATA_FILE])
     manifest = read_manifest(directory)
     return Source(directory, manifest, entry.files)
@@ -123,7 +129,4 @@ def _open_directory(directory: pathlib.Path) -> Source:
             f"{CONFIG_FILE}, {METADATA_FILE} and {WEIGHTS_FILE}."
         )
     manifest = read_manifest(directory)
-    files = {
-        name: manifest["files"][name] for name in (CONFIG_FILE, WEIGHTS_FILE)
-    }
-    return Source(directory, manifest, files)
+    return Source(directory, manifest, manifest["files"])

@@ -1,4 +1,4 @@
-"""Write and read model.weights.h5, without trusting the file.
+"""Write and read weight files, without trusting the file.
 
 Keras checks shapes after it has read an array; a file of a few kilobytes can
 make it allocate gigabytes. Here the headers of all datasets are compared with
@@ -34,7 +34,7 @@ _STORED = {
 def write_weights(
     model: keras.Model, path: pathlib.Path, float16: bool = False
 ) -> None:
-    """Write `model.weights`, and nothing of the training, to a new file."""
+    """Write a model's weights, and nothing of the training, to a new file."""
     with open(path, "xb") as stream:
         with h5py.File(stream, "w") as file:
             for group_path, layer, store in dataset_groups(model):
@@ -52,7 +52,8 @@ def read_weights(model: keras.Model, file: BinaryIO, name: str) -> None:
     """Load a weight file into a built model.
 
     Args:
-        model: The model; its variables say what the file must hold.
+        model: The model, or a part of it; its variables say what the file
+            must hold.
         file: The file, opened in binary mode.
         name: What to call the file in an error.
 
@@ -100,7 +101,8 @@ def check_headers(h5: h5py.File, groups: list, name: str) -> None:
         raise PresetError(
             f"{name} lacks {len(missing)} of the {len(expected)} arrays of "
             f"the model. Missing: {missing[:5]}. Arguments that add weights, "
-            "such as a loss with a learned scale, need `load_weights=False`."
+            "such as a loss with a learned scale, need `load_weights=False`; "
+            "those that concern an optional part only, `load_parts=False`."
         )
 
 
@@ -151,7 +153,8 @@ def _check_dataset(dataset: h5py.Dataset, value, path, name):
         raise PresetError(
             f"{name} does not fit the model at '{path}'. "
             f"Expected shape: {tuple(value.shape)}. Received: {shape}. "
-            "Arguments that change shapes need `load_weights=False`."
+            "Arguments that change shapes need `load_weights=False`; those "
+            "that concern an optional part only, `load_parts=False`."
         )
     if stored.name not in _STORED.get(dtype, (dtype,)):
         raise PresetError(
