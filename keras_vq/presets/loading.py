@@ -12,7 +12,11 @@ from keras_vq.presets.config import (
     registered_class,
     set_dtype,
 )
-from keras_vq.presets.errors import DamagedPresetError, PresetError
+from keras_vq.presets.errors import (
+    DamagedPresetError,
+    PresetError,
+    UnsafePresetError,
+)
 from keras_vq.presets.manifest import (
     CONFIG_FILE,
     METADATA_FILE,
@@ -122,7 +126,7 @@ def _load_parts(model: keras.Model, source: Source) -> None:
         if expected is not None:
             with _open(path) as file:
                 check_fingerprint(file, expected, str(path))
-                read_weights(part, file, str(path))
+                _read_part(name, part, file, str(path))
         elif os.path.lexists(path):
             # Trained from the start again, and nobody would know.
             raise DamagedPresetError(
@@ -130,6 +134,17 @@ def _load_parts(model: keras.Model, source: Source) -> None:
                 "preset, so that it cannot be checked. Fetch or save the "
                 "preset again, or use `load_parts=False`."
             )
+
+
+def _read_part(name, part, file, path) -> None:
+    try:
+        read_weights(part, file, path)
+    except (DamagedPresetError, UnsafePresetError):
+        raise
+    except PresetError as error:
+        raise PresetError(
+            f"{error} To start with a fresh {name}, use `load_parts=False`."
+        ) from error
 
 
 def _open(path: pathlib.Path) -> BinaryIO:

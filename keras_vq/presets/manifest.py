@@ -146,8 +146,7 @@ def read_manifest(directory: pathlib.Path) -> dict:
         if not is_fingerprint(entry):
             raise DamagedPresetError(
                 f"{path} is damaged: expected the size and SHA-256 of "
-                f"{name[:80]} "
-                f"under `files`. Received: {entry!r}."
+                f"{name[:80]} under `files`. Received: {entry!r}."
             )
     _check_names(files, path)
     return manifest

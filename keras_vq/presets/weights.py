@@ -101,8 +101,7 @@ def check_headers(h5: h5py.File, groups: list, name: str) -> None:
         raise PresetError(
             f"{name} lacks {len(missing)} of the {len(expected)} arrays of "
             f"the model. Missing: {missing[:5]}. Arguments that add weights, "
-            "such as a loss with a learned scale, need `load_weights=False`; "
-            "those that concern an optional part only, `load_parts=False`."
+            "such as a loss with a learned scale, need `load_weights=False`."
         )
 
 
@@ -153,8 +152,7 @@ def _check_dataset(dataset: h5py.Dataset, value, path, name):
         raise PresetError(
             f"{name} does not fit the model at '{path}'. "
             f"Expected shape: {tuple(value.shape)}. Received: {shape}. "
-            "Arguments that change shapes need `load_weights=False`; those "
-            "that concern an optional part only, `load_parts=False`."
+            "Arguments that change shapes need `load_weights=False`."
         )
     if stored.name not in _STORED.get(dtype, (dtype,)):
         raise PresetError(
