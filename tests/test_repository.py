@@ -209,7 +209,7 @@ def test_heavy_modules_are_imported_late():
     # TensorFlow is loaded anyway where Keras runs on it; the source tells
     # what happens with another backend.
     # Of these nothing is imported before the first step on TensorFlow.
-    steps = ("tensorflow", "gate", "replicas")
+    steps = ("tensorflow", "adversarial", "batches", "gate", "replicas")
     allowed = {
         pathlib.Path(f"keras_vq/trainers/{name}.py"): {"tensorflow"}
         for name in steps

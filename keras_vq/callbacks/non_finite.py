@@ -167,8 +167,8 @@ class NonFiniteSteps(keras.callbacks.Callback):
             "a lower learning rate, or a warm-up",
             "`compile(clipnorm=1.0)`",
         ]
-        optimizer = self.model.optimizer
-        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        optimizers = [o for o, _ in self.model.optimizer_groups.values()]
+        if isinstance(optimizers[0], keras.optimizers.LossScaleOptimizer):
             advice.insert(
                 0,
                 '"mixed_bfloat16" in place of "mixed_float16", which ends '

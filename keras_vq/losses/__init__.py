@@ -1,5 +1,11 @@
 """Losses, each giving one float32 value per image."""
 
+from keras_vq.losses.adversarial import (
+    get_adversarial_loss as get_adversarial_loss,
+)
+from keras_vq.losses.adversarial_training import (
+    AdversarialTraining as AdversarialTraining,
+)
 from keras_vq.losses.get import get_perceptual_loss as get_perceptual_loss
 from keras_vq.losses.get import (
     get_reconstruction_loss as get_reconstruction_loss,

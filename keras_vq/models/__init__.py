@@ -1,4 +1,7 @@
 """Models: the autoencoder base and the models of the papers."""
 
 from keras_vq.models.autoencoder import VQAutoencoder as VQAutoencoder
+from keras_vq.models.discriminators import Discriminator as Discriminator
+from keras_vq.models.discriminators import PatchGAN as PatchGAN
+from keras_vq.models.vqgan import VQGAN as VQGAN
 from keras_vq.models.vqvae import VQVAE as VQVAE

@@ -11,6 +11,7 @@ from keras_vq.losses import (
     get_reconstruction_loss,
     serialize_reconstruction_loss,
 )
+from keras_vq.losses.reduction import batch_mean
 from keras_vq.metrics import CodebookPerplexity, CodesUsed
 from keras_vq.models import images as image_tools
 from keras_vq.models.networks import (
@@ -248,19 +249,46 @@ class VQAutoencoder(TrainingMixin, keras.Model):
             `update_quantizers` (when training).
         """
         output = self(images, training=training, return_details=True)
-        errors = self.reconstruction_loss(images, output["reconstruction"])
-        count = ops.cast(ops.maximum(ops.shape(errors)[0], 1), "float32")
-        losses = {"reconstruction_loss": ops.sum(errors) / count}
-        for name, value in output["losses"].items():
-            losses[f"{name}_loss"] = value
-        if self.losses:
-            losses["regularization_loss"] = sum(self.losses)
+        reconstruction = output["reconstruction"]
         return {
-            "losses": losses,
-            "reconstruction": output["reconstruction"],
+            "losses": {
+                **self.reconstruction_losses(images, reconstruction),
+                **self.latent_losses(output),
+            },
+            "reconstruction": reconstruction,
             "indices": output["indices"],
             "statistics": output.get("statistics"),
         }
+
+    def reconstruction_losses(self, images, reconstruction) -> dict:
+        """Losses that depend on the reconstruction.
+
+        Args:
+            images: Float tensor in [-1, 1].
+            reconstruction: Float tensor like `images`.
+
+        Returns:
+            Dict of unweighted float32 scalars, means over the batch.
+        """
+        errors = self.reconstruction_loss(images, reconstruction)
+        return {"reconstruction_loss": batch_mean(errors)}
+
+    def latent_losses(self, output: dict) -> dict:
+        """Losses that do not: those of the quantizer, and regularization.
+
+        Args:
+            output: What the model gives with `return_details=True`.
+
+        Returns:
+            Dict of unweighted float32 scalars.
+        """
+        losses = {f"{n}_loss": value for n, value in output["losses"].items()}
+        if regularization := self._regularization():
+            losses["regularization_loss"] = sum(regularization)
+        return losses
+
+    def _regularization(self) -> list:
+        return self.losses
 
     def total_loss(self, losses: dict):
         """Weighted sum of the losses by name."""
@@ -268,6 +296,15 @@ class VQAutoencoder(TrainingMixin, keras.Model):
             self.loss_weights.get(name, 1.0) * value
             for name, value in losses.items()
         )
+
+    def update_from(self, statistics: dict):
+        """Updates what learns from sums over the batch, once a step.
+
+        Args:
+            statistics: Dict of the summed statistics of `"quantizer"`.
+        """
+        if "quantizer" in statistics:
+            self.update_quantizers(statistics["quantizer"])
 
     def update_quantizers(self, statistics):
         """Hands the summed statistics of one step to the quantizer."""
@@ -289,71 +326,7 @@ class VQAutoencoder(TrainingMixin, keras.Model):
     def _collect_latents(self, images):
         return self.encoder(self._pad(images))
 
-    # Saving
-
-    @classmethod
-    def from_preset(
-        cls, preset: str, load_weights: bool = True, dtype=None, **overrides
-    ):
-        """Model of a preset, with its weights.
-
-        Args:
-            preset: Name of a preset (see `keras_vq.list_presets()`), path of a
-                directory that `save_to_preset` wrote, or
-                `"hf://user/repository"`.
-            load_weights: Whether to load the weights, or to start afresh.
-            dtype: Dtype policy of the model, such as `"mixed_bfloat16"`.
-            **overrides: Arguments of the model to change.
-
-        Returns:
-            A model of the preset's class, which must be this class or a
-            subclass.
-        """
-        from keras_vq.presets import load_preset
-
-        return load_preset(
-            cls, preset, load_weights=load_weights, dtype=dtype, **overrides
-        )
-
-    def save_to_preset(self, directory: str, **kwargs):
-        """Writes a directory that `from_preset` reads.
-
-        Args:
-            directory: Path of a directory that does not exist yet.
-            **kwargs: Arguments of `keras_vq.presets.save_preset`.
-        """
-        from keras_vq.presets import save_preset
-
-        save_preset(self, directory, **kwargs)
-
-    def export(self, filepath, format="tf_saved_model", **kwargs):
-        """Writes a SavedModel with the endpoints serve, encode and decode.
-
-        Args:
-            filepath: Path of a directory.
-            format: `"tf_saved_model"`; others, such as `"onnx"` (a file, needs
-                the extra `export`), are those of `keras.Model`, and hold the
-                reconstruction alone.
-            **kwargs: Arguments of `keras.Model.export`, such as `verbose`,
-                or an `input_signature` of the images, which by default may
-                be of any number and size.
-        """
-        if format != "tf_saved_model":
-            return super().export(filepath, format=format, **kwargs)
-        shape = (None,) * (self._image_rank - 1) + (self.channels,)
-        images = kwargs.pop("input_signature", None) or [
-            keras.InputSpec(shape=shape, dtype="float32")
-        ]
-        codes = keras.InputSpec(
-            shape=self.quantizer.indices_shape(self._image_rank),
-            dtype="int32",
-        )
-        archive = keras.export.ExportArchive()
-        archive.track(self)
-        archive.add_endpoint("serve", lambda x: self(x, training=False), images)
-        archive.add_endpoint("encode", self.encode, images)
-        archive.add_endpoint("decode", self.decode, [codes])
-        return archive.write_out(filepath, **kwargs)
+    # Saving: see also `keras_vq.models.saving`
 
     def get_config(self):
         pack = keras.saving.serialize_keras_object

@@ -25,6 +25,30 @@ def check_factor(factor):
         )
 
 
+def codebook_size_of(quantizer, size: int | None, default: int) -> int:
+    """Number of codes; a quantizer that is given decides.
+
+    Args:
+        quantizer: A `keras_vq.layers.Quantizer`, or None.
+        size: Integer, the argument `codebook_size` of a model, or None.
+        default: Integer, where neither says anything.
+
+    Raises:
+        ValueError: If both say something else.
+    """
+    if quantizer is None:
+        return default if size is None else size
+    # What is no quantizer is refused by the base class.
+    own = getattr(quantizer, "codebook_size", size)
+    if size not in (None, own):
+        raise ValueError(
+            "`codebook_size` must be that of `quantizer`, which is given. "
+            "Leave it out, or give another quantizer. Received: "
+            f"codebook_size={size}, and a quantizer of {own} codes"
+        )
+    return own
+
+
 def find_factor(encoder, decoder, sides: list, channels: int) -> int:
     """How many pixels of a side become one position of codes.
 

@@ -1,12 +1,13 @@
-"""What the files of a model in training hold."""
+"""The files of a model: what is saved in training, presets, exports."""
 
+import keras
 from keras import ops
 
 from keras_vq.trainers import workers
 
 
 class SavingMixin:
-    """Saving of a model with averages of its weights and with counters.
+    """Presets and exports, and saving with averages and with counters.
 
     The averages are written beside the model's own variables, and not kept as
     weights of the model, which would double them everywhere.
@@ -45,3 +46,67 @@ class SavingMixin:
         state = {id(variable) for variable in self.training_state}
         kept = {k: v for k, v in present.items() if id(v) in state}
         super().load_own_variables({**kept, **own})
+
+    @classmethod
+    def from_preset(
+        cls, preset: str, load_weights: bool = True, dtype=None, **overrides
+    ):
+        """Model of a preset, with its weights.
+
+        Args:
+            preset: Name of a preset (see `keras_vq.list_presets()`), path of a
+                directory that `save_to_preset` wrote, or
+                `"hf://user/repository"`.
+            load_weights: Whether to load the weights, or to start afresh.
+            dtype: Dtype policy of the model, such as `"mixed_bfloat16"`.
+            **overrides: Arguments of the model to change.
+
+        Returns:
+            A model of the preset's class, which must be this class or a
+            subclass.
+        """
+        from keras_vq.presets import load_preset
+
+        return load_preset(
+            cls, preset, load_weights=load_weights, dtype=dtype, **overrides
+        )
+
+    def save_to_preset(self, directory: str, **kwargs):
+        """Writes a directory that `from_preset` reads.
+
+        Args:
+            directory: Path of a directory that does not exist yet.
+            **kwargs: Arguments of `keras_vq.presets.save_preset`.
+        """
+        from keras_vq.presets import save_preset
+
+        save_preset(self, directory, **kwargs)
+
+    def export(self, filepath, format="tf_saved_model", **kwargs):
+        """Writes a SavedModel with the endpoints serve, encode and decode.
+
+        Args:
+            filepath: Path of a directory.
+            format: `"tf_saved_model"`; others, such as `"onnx"` (a file, needs
+                the extra `export`), are those of `keras.Model`, and hold the
+                reconstruction alone.
+            **kwargs: Arguments of `keras.Model.export`, such as `verbose`,
+                or an `input_signature` of the images, which by default may
+                be of any number and size.
+        """
+        if format != "tf_saved_model":
+            return super().export(filepath, format=format, **kwargs)
+        shape = (None,) * (self._image_rank - 1) + (self.channels,)
+        images = kwargs.pop("input_signature", None) or [
+            keras.InputSpec(shape=shape, dtype="float32")
+        ]
+        codes = keras.InputSpec(
+            shape=self.quantizer.indices_shape(self._image_rank),
+            dtype="int32",
+        )
+        archive = keras.export.ExportArchive()
+        archive.track(self)
+        archive.add_endpoint("serve", lambda x: self(x, training=False), images)
+        archive.add_endpoint("encode", self.encode, images)
+        archive.add_endpoint("decode", self.decode, [codes])
+        return archive.write_out(filepath, **kwargs)

@@ -19,13 +19,14 @@ from keras_vq.trainers import (
     worker_data,
     workers,
 )
+from keras_vq.trainers.phases import Phase
 from keras_vq.trainers.weight_average import next_average
 
 
 class TrainingMixin(SavingMixin):
     """Training of a model that says what its losses are.
 
-    The model defines `generator_losses`, `total_loss`, `update_quantizers`,
+    The model defines `generator_losses`, `total_loss`, `update_from`,
     `quantizer_weights`, `_create_trackers` and `_collect_latents`;
     `keras_vq.trainers` takes the steps.
     """
@@ -33,6 +34,8 @@ class TrainingMixin(SavingMixin):
     weight_average = None
     accumulation_steps = 1
     clipnorm = None
+    # Which networks the next step concerns: here there are no others.
+    phase = Phase.AUTOENCODER
     # Whether somebody was told of a codebook without start values.
     _codebook_looked_at = False
 
@@ -44,22 +47,32 @@ class TrainingMixin(SavingMixin):
         # What `keras_vq.trainers` records of skipped steps: the latest that
         # follow each other, how often each term was the cause, and number and
         # terms (a bit each) of the latest, newest last.
-        self.gate_terms = (
-            "images",
-            *loss_names,
-            "loss",
-            "gradients",
-            "batch_statistics",
-            "codebook_statistics",
-            "learning_rate",
-            "loss_scale",
-        )
         self.skipped_in_a_row = self._add_counter("skipped_in_a_row")
         # As long for every model, so that weights go from one to another.
         self.skipped_by_term = self._add_counter("skipped_by_term", (31,))
         self.skipped_log = self._add_counter("skipped_log", (16, 2))
         self._trackers = self._create_trackers()
+        self._loss_names = tuple(loss_names)
         self._trackers |= {n: keras.metrics.Mean(n) for n in loss_names}
+
+    @property
+    def gate_terms(self) -> tuple:
+        """What a step is skipped for if it is not finite, by name."""
+        return (
+            "images",
+            *self._loss_names,
+            "loss",
+            *self.optimizer_groups,
+            "batch_statistics",
+            "codebook_statistics",
+            "learning_rate",
+            "loss_scale",
+        )
+
+    @property
+    def optimizer_groups(self) -> dict:
+        """Optimizers and what each of them trains, by their gradients' name."""
+        return {"gradients": (self.optimizer, self.trainable_variables)}
 
     @property
     def training_state(self) -> list:
@@ -158,8 +171,12 @@ class TrainingMixin(SavingMixin):
         self.accumulation_steps = accumulation_steps
         self.clipnorm = clipnorm
         self.weight_average = next_average(
-            self.weight_average, self.weights, weight_ema
+            self.weight_average, self._averaged(), weight_ema
         )
+
+    def _averaged(self) -> list:
+        """Weights that `weight_ema` is about."""
+        return self.weights
 
     def _build_metrics(self, metrics):
         bind_likelihood(metrics, self.reconstruction_loss)
@@ -240,6 +257,7 @@ class TrainingMixin(SavingMixin):
                 the model's number of channels, or are to be weighted.
         """
         scope.check_scope(self)
+        self._open_files()
         checks.check_weights(
             "fit",
             x,
@@ -261,11 +279,11 @@ class TrainingMixin(SavingMixin):
                     "data can be read only once. Call `model.adapt(images)` "
                     f"before `fit`. Received: {type(x).__name__}"
                 )
-            self.adapt(x)
+            self._adapt_what_is_new(x)
         arguments = {
             "epochs": epochs,
             "verbose": verbose,
-            "callbacks": watched(callbacks),
+            "callbacks": self._with_own_callbacks(callbacks),
             "validation_split": validation_split,
             "validation_data": validation_data,
             # Keras warns at its own default, because it cannot shuffle them.
@@ -281,6 +299,12 @@ class TrainingMixin(SavingMixin):
         if checkpoint is None:
             return fit(x, **arguments)
         return continuing.fit_from(checkpoint, fit, self, x, arguments)
+
+    def _open_files(self):
+        """Opens what the losses need, before a step is traced."""
+
+    def _with_own_callbacks(self, callbacks):
+        return watched(callbacks)
 
     @workers.names_lost_workers
     @named_errors()
@@ -310,6 +334,7 @@ class TrainingMixin(SavingMixin):
             **kwargs: What Keras' own `fit` passes on.
         """
         checks.check_weights("evaluate", x, sample_weight=sample_weight)
+        self._open_files()
         checks.warn_unless_adapted(self, "evaluate")
         kwargs |= {"verbose": verbose, "steps": steps}
         kwargs |= {"callbacks": callbacks, "return_dict": return_dict}
@@ -338,6 +363,9 @@ class TrainingMixin(SavingMixin):
 
     def _is_adapted(self) -> bool:
         return self.quantizer.initialized
+
+    def _adapt_what_is_new(self, data):
+        self.adapt(data)
 
     @workers.names_lost_workers
     @named_errors()
@@ -378,6 +406,10 @@ class TrainingMixin(SavingMixin):
                 average.swap()
 
     # Logs
+
+    def evaluation_logs(self, logs: dict) -> dict:
+        """Those of the metrics that evaluation has values for."""
+        return logs
 
     def update_trackers(self, losses: dict, indices, batch_size):
         """Takes one batch into the epoch's losses and codebook metrics."""

@@ -14,6 +14,7 @@ from keras_vq.layers import (
     ResidualBlock,
 )
 from keras_vq.models.autoencoder import VQAutoencoder
+from keras_vq.models.networks import codebook_size_of
 
 
 @keras.saving.register_keras_serializable(package="keras_vq")
@@ -104,7 +105,7 @@ class VQVAE(VQAutoencoder):
                 )
         dtype = kwargs.get("dtype")
         self_made = quantizer is None
-        codebook_size = _codebook_size(codebook_size, quantizer)
+        codebook_size = codebook_size_of(quantizer, codebook_size, 512)
         if self_made:
             quantizer = EMAVectorQuantizer(
                 codebook_size, codebook_dim, dtype=dtype, name="quantizer"
@@ -150,21 +151,6 @@ class VQVAE(VQAutoencoder):
         if not self._has_own_quantizer:
             del config["quantizer"]
         return {**config, **self._arguments}
-
-
-def _codebook_size(size: int | None, quantizer) -> int:
-    """Number of codes; a quantizer that is given decides."""
-    if quantizer is None:
-        return 512 if size is None else size
-    # What is no quantizer is refused by the base class.
-    own = getattr(quantizer, "codebook_size", size)
-    if size not in (None, own):
-        raise ValueError(
-            "`codebook_size` must be that of `quantizer`, which is given. "
-            "Leave it out, or give another quantizer. Received: "
-            f"codebook_size={size}, and a quantizer of {own} codes"
-        )
-    return own
 
 
 def _stages(hidden_units: int, downsample_factor: int) -> list:

@@ -6,6 +6,7 @@ The step of each backend is a module of its own, imported when it is needed.
 import keras
 
 from keras_vq.trainers.lost_workers import WorkerLostError as WorkerLostError
+from keras_vq.trainers.optimizer_pair import OptimizerPair as OptimizerPair
 
 
 def backend_step():

@@ -22,7 +22,8 @@ def non_finite(model, images, losses, gradients, statistics, guarded):
         model: The model in training.
         images: The images of this replica.
         losses: Dict of scalar losses by name.
-        gradients: List of gradients or None.
+        gradients: Dict of lists of gradients or None, by the name of their
+            group.
         statistics: The quantizer's statistics, summed over the replicas.
         guarded: `Guard` of the variables that the forward pass assigns.
 
@@ -33,20 +34,24 @@ def non_finite(model, images, losses, gradients, statistics, guarded):
     # A sum is finite only if all its terms are, and is cheaper to look at. For
     # gradients it is that of the squares, which optimizers keep: where those
     # of the summed gradient overflow, its slots would never recover.
-    squares = [tf.nn.l2_loss(g) for g in present(gradients)]
     sums = {
         "images": tf.reduce_sum(images),
         **losses,
-        "gradients": _sum(squares) * float(2 * replicas**2),
         "batch_statistics": guarded.change(),
         # Equal on all replicas already, and found by each.
         "codebook_statistics": _sum(
             [tf.reduce_sum(s) for s in present(keras.tree.flatten(statistics))]
         ),
-        "learning_rate": keras.ops.convert_to_tensor(
-            model.optimizer.learning_rate
+        "learning_rate": _sum(
+            [
+                keras.ops.convert_to_tensor(optimizer.learning_rate)
+                for optimizer, _ in model.optimizer_groups.values()
+            ]
         ),
     }
+    for name, group in gradients.items():
+        squares = [tf.nn.l2_loss(g) for g in present(group)]
+        sums[name] = _sum(squares) * float(2 * replicas**2)
     sums = tf.stack(
         [
             tf.cast(sums.get(name, 0.0), tf.float32)
@@ -96,9 +101,11 @@ def take_or_leave(model, bad, gradients, statistics):
 
 
 def _apply_update(model, gradients, statistics):
-    if present(gradients):
-        model.optimizer.apply(gradients, model.trainable_variables)
-    model.update_quantizers(statistics)
+    for name, group in gradients.items():
+        if present(group):
+            optimizer, variables = model.optimizer_groups[name]
+            optimizer.apply(group, variables)
+    model.update_from(statistics)
     if model.weight_average is not None:
         model.weight_average.update()
 
@@ -129,21 +136,32 @@ def _blame_the_scale(model, bad):
     causes leave it alone: a bad image in every hundredth batch would otherwise
     bring it to 0, and with it, without a word, all gradients in float16.
     """
-    optimizer = model.optimizer
-    if not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+    found = tf.zeros((), bad.dtype)
+    lowered = []
+    for name, (optimizer, _) in model.optimizer_groups.items():
+        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+            overflow = tf.logical_and(
+                bad[model.gate_terms.index(name)] > 0,
+                optimizer.dynamic_scale.value > 1.0,
+            )
+            lowered.append((optimizer, overflow))
+            found += tf.cast(overflow, bad.dtype)
+    if not lowered:
         return bad, 1
-    scale = optimizer.dynamic_scale
-    place = model.gate_terms.index("gradients")
-    overflow = tf.logical_and(
-        tf.reduce_sum(bad) == bad[place], scale.value > 1.0
-    )
+    # All that is bad are gradients, each of which has a scale to lower.
+    blame = tf.logical_and(found > 0, tf.reduce_sum(bad) == found)
+    for optimizer, overflow in lowered:
+        lower = tf.logical_and(blame, overflow)
+        _halve_scale(optimizer, lower)
     blamed = tf.constant([0] * (len(model.gate_terms) - 1) + [1])
-    counter = optimizer.step_counter.value
-    optimizer.step_counter.assign(
-        tf.where(overflow, tf.zeros_like(counter), counter)
-    )
-    scale.assign(tf.where(overflow, scale.value * 0.5, scale.value))
-    return tf.where(overflow, blamed, bad), 1 - tf.cast(overflow, tf.int32)
+    return tf.where(blame, blamed, bad), 1 - tf.cast(blame, tf.int32)
+
+
+def _halve_scale(optimizer, condition):
+    counter, scale = optimizer.step_counter, optimizer.dynamic_scale
+    zero = tf.zeros_like(counter.value)
+    counter.assign(tf.where(condition, zero, counter.value))
+    scale.assign(tf.where(condition, scale.value * 0.5, scale.value))
 
 
 def batch_statistics(model) -> list:

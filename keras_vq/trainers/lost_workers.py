@@ -7,12 +7,17 @@ import os
 import re
 import socket
 import sys
+import textwrap
 import threading
 
 # A dead process refuses connections at once. TensorFlow's own heartbeat needs
 # about ten seconds to notice one, and until then the others wait.
 _SECONDS_BETWEEN_LOOKS = 0.5
 _LOOKS = 2
+
+# How TensorFlow passes on what another worker has reported.
+_REPORT = re.compile(r"Error reported from /job:(\w+)/task:(\d+): (.*)")
+_UNAVAILABLE = 14
 
 _watch = None
 _ends_with_error = False
@@ -81,29 +86,56 @@ def lost_worker_named(strategy):
         return
     import tensorflow as tf
 
+    from keras_vq.data.errors import ImageError
+
     _watch = _Watch(peers)
     try:
         yield
     except tf.errors.OpError as error:
+        reported = _REPORT.search(error.message)
+        if reported:
+            job, index, reason = reported.groups()
+            name = f"{job} {index}"
+            raise _error({name: peers.get(name)}, peers, reason) from error
         lost = _watch.lost or _refusing(peers)
         gone = (tf.errors.UnavailableError, tf.errors.AbortedError)
         if not lost and not isinstance(error, gone):
             raise
         lost = lost or _named_in(error.message, peers)
         raise _error(lost, peers) from error
+    except (ImageError, OSError) as error:
+        _report(error)
+        raise
     finally:
         _watch.stop()
         _watch = None
 
 
-def _error(lost: dict, peers: dict) -> WorkerLostError:
+def _report(error: Exception) -> None:
+    """Tells the others, for which this worker is as good as gone.
+
+    What is wrong with the files of one worker nobody else can see, and its
+    process may live on, in a notebook for example, while they wait.
+    """
+    from tensorflow.python.eager import context
+
+    text = f"{type(error).__name__}: {error}"
+    text = textwrap.shorten(text, 2000, placeholder=" ...")
+    # If another was faster, nothing can be said any more.
+    with contextlib.suppress(Exception):
+        context.context().report_error_to_cluster(_UNAVAILABLE, text)
+
+
+def _error(lost: dict, peers: dict, reason=None) -> WorkerLostError:
     names = lost or peers
     listed = ", ".join(f"{task} at {names[task]}" for task in names)
     which = "" if lost else "one of "
+    why = "the process is gone, or cannot be reached. Its own output says why."
+    if reason is not None:
+        why = f"it ended its training with {reason}"
     return WorkerLostError(
-        f"Lost {which}{listed}: the process is gone, or cannot be reached. Its "
-        "own output says why. The training cannot go on without it: start all "
-        "workers again, and resume from the last checkpoint.",
+        f"Lost {which}{listed}: {why} The training cannot go on without it: "
+        "start all workers again, and resume from the last checkpoint.",
         lost.values(),
     )
 

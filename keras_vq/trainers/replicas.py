@@ -20,3 +20,12 @@ def all_reduce(values):
     )
     flat = [None if v is None else next(reduced) for v in flat]
     return keras.tree.pack_sequence_as(values, flat)
+
+
+def dense(gradients) -> list:
+    """Gradients as tensors; None stays.
+
+    The gradient of a lookup in a codebook is sparse, and can neither be added
+    nor clipped.
+    """
+    return [None if g is None else tf.convert_to_tensor(g) for g in gradients]

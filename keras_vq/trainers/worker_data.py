@@ -5,6 +5,7 @@ which it keeps its own part; and what each worker shuffles by itself overlaps
 with what the others have, without a word.
 """
 
+import contextlib
 import functools
 import itertools
 import math
@@ -35,7 +36,8 @@ def fit(model, keras_fit, x=None, y=None, batch_size=None, **arguments):
     """
     strategy = model.distribute_strategy
     if not workers.is_multi_worker(strategy):
-        return keras_fit(x, y, batch_size=batch_size, **arguments)
+        with _built_from_one_part(model):
+            return keras_fit(x, y, batch_size=batch_size, **arguments)
     size = batch_size or 32
     split = arguments.pop("validation_split", 0.0)
     validation = arguments.get("validation_data")
@@ -49,7 +51,8 @@ def fit(model, keras_fit, x=None, y=None, batch_size=None, **arguments):
         size = arguments.get("validation_batch_size") or size
         arguments["validation_data"] = _part(validation, size, False, strategy)
     workers.share(_variables(model), strategy)
-    result = keras_fit(x, **arguments)
+    with _built_from_one_part(model):
+        result = keras_fit(x, **arguments)
     workers.leave_together(strategy)
     return result
 
@@ -75,9 +78,11 @@ def evaluate(
     # The validation in `fit` has its part already.
     inside = arguments.get("_use_cached_eval_dataset")
     if inside or not workers.is_multi_worker(strategy):
-        return keras_evaluate(x, y, batch_size, *rest, **arguments)
+        with _built_from_one_part(model):
+            return keras_evaluate(x, y, batch_size, *rest, **arguments)
     x = _part(x, batch_size or 32, False, strategy)
-    result = keras_evaluate(x, None, None, *rest, **arguments)
+    with _built_from_one_part(model):
+        result = keras_evaluate(x, None, None, *rest, **arguments)
     workers.leave_together(strategy)
     return result
 
@@ -90,6 +95,38 @@ def _variables(model):
         *model.optimizer.variables,
         *(average.variables if average is not None else []),
     ]
+
+
+@contextlib.contextmanager
+def _built_from_one_part(model):
+    """Context in which Keras looks at one replica's part of the first batch.
+
+    It would take the mean of the parts of all replicas, only to know the shape
+    of an image, and fails where they differ in size.
+    """
+    strategy = model.distribute_strategy
+    replicas = getattr(strategy, "num_replicas_in_sync", 1)
+    if replicas == 1 or "_maybe_symbolic_build" in vars(model):
+        yield
+        return
+
+    def build(iterator=None, data_batch=None):
+        for _, _, batches in iterator or ():
+            data_batch = keras.tree.map_structure(symbol, next(batches))
+            break
+        with strategy.scope():
+            model._symbolic_build(data_batch=data_batch)
+
+    def symbol(value):
+        value = strategy.experimental_local_results(value)[0]
+        shape = (None, *value.shape[1:])
+        return keras.KerasTensor(shape, value.dtype.name)
+
+    model._maybe_symbolic_build = build
+    try:
+        yield
+    finally:
+        del model._maybe_symbolic_build
 
 
 def _is_array(x):

@@ -18,6 +18,7 @@ from replicas import (
 
 from keras_vq.layers import EMAVectorQuantizer, VectorQuantizer
 from keras_vq.models import VQAutoencoder
+from keras_vq.trainers import batches, gate
 from keras_vq.trainers import tensorflow as steps
 
 
@@ -93,7 +94,7 @@ def _fails_to_equal(strategy, data):
 
 
 def test_without_the_all_reduce(two_replicas, data, monkeypatch):
-    for module in (steps, steps.gate):
+    for module in (steps, gate):
         monkeypatch.setattr(module, "all_reduce", lambda values: values)
     mirrored = _fails_to_equal(two_replicas, data)
     with pytest.raises(AssertionError):
@@ -101,22 +102,22 @@ def test_without_the_all_reduce(two_replicas, data, monkeypatch):
 
 
 def test_without_the_share(two_replicas, data, monkeypatch):
-    whole = steps._share_of_replica
+    whole = batches.share_of_replica
 
     def unscaled(count):
         return (1.0, *whole(count)[1:])
 
-    monkeypatch.setattr(steps, "_share_of_replica", unscaled)
+    monkeypatch.setattr(batches, "share_of_replica", unscaled)
     _fails_to_equal(two_replicas, data)
 
 
 def test_with_equal_shares_of_an_uneven_batch(two_replicas, data, monkeypatch):
-    whole = steps._share_of_replica
+    whole = batches.share_of_replica
 
     def halves(count):
         return (0.5, *whole(count)[1:])
 
-    monkeypatch.setattr(steps, "_share_of_replica", halves)
+    monkeypatch.setattr(batches, "share_of_replica", halves)
     _fails_to_equal(two_replicas, data)
 
 
