@@ -11,7 +11,14 @@ DOCS = pathlib.Path(__file__).parents[1] / "docs"
 
 @pytest.mark.parametrize(
     "page",
-    ["quickstart", "quantizers", "training", "custom_models", "distribution"],
+    [
+        "quickstart",
+        "quantizers",
+        "training",
+        "custom_models",
+        "losses",
+        "distribution",
+    ],
 )
 def test_snippets_run(page, tmp_path, capsys, mirrored_is_two_replicas):
     text = (DOCS / f"{page}.md").read_text(encoding="utf-8")

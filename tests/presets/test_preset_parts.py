@@ -460,7 +460,7 @@ def test_parts_on_the_hub(saved, tmp_path, monkeypatch, model):
 
 
 def test_no_path_of_this_machine_is_in_a_preset(tmp_path, preset):
-    paths = {"trunk_weights": "/home/me/vgg.pth", "linear_weights": "lin.pth"}
+    paths = {"trunk_weights": "mine/vgg.pth", "linear_weights": "lin.pth"}
     distance = losses.LPIPS.from_config({"per_channel": True, **paths})
     model = Adversarial(perceptual_loss=distance, reconstruction_loss=distance)
     model.save_to_preset(tmp_path / "model")
