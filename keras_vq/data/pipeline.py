@@ -17,6 +17,7 @@ import numpy as np
 
 from keras_vq.data import randomness
 from keras_vq.data.bad_examples import BadExamples, Skipped, remembered_errors
+from keras_vq.data.ending import comes_to_rest
 from keras_vq.data.options import Options
 from keras_vq.data.resize import crop_image, fit_image
 from keras_vq.data.sources import ArraySource, ImageSource, Rule
@@ -258,6 +259,7 @@ class Pipeline:
         """Whether bad examples are left out, and not replaced by others."""
         return self._bad is not None and not self._all_full
 
+    @comes_to_rest
     @remembered_errors()
     def load(self, epoch: int, step: int):
         """Makes one batch.
