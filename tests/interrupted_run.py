@@ -49,7 +49,8 @@ def build_model(noise=True):
             keras.Input((None, None, 3)),
             layers.Conv2D(8, 4, 2, "same", activation="relu"),
             layers.Dropout(0.2),
-            layers.BatchNormalization(),
+            # Else each replica has moving statistics of its own.
+            layers.BatchNormalization(synchronized=not noise),
             # Keras cannot use its global generator on replicas.
             *([Noise()] if noise else []),
             layers.Conv2D(4, 3, padding="same"),

@@ -1,0 +1,79 @@
+"""Workers that are killed at random moments, one of them or both."""
+
+import random
+import signal
+import time
+
+import pytest
+import workers_harness
+from test_resumed_workers import (
+    SCRIPT,
+    assert_as_if_nothing_had_happened,
+    steps_of,
+)
+
+from keras_vq.utils import snapshots
+
+KILLS = 6
+STEPS = 210
+
+
+def _has_taken_a_step(folder, pair):
+    before = len(steps_of(folder, 0)) if folder.exists() else 0
+    end = time.monotonic() + 240
+    log = folder / "steps-0.txt"
+    while not log.exists() or len(steps_of(folder, 0)) == before:
+        for worker in pair:
+            assert worker.process.poll() is None, worker.output[-6000:]
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def _is_writing(folder, seconds=10):
+    """Waits until a checkpoint is being written."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if any((folder / "checkpoints").glob(".*.tmp")):
+            return True
+    return False
+
+
+@pytest.mark.parametrize("victims", [(0, 1), (0,), (1,)])
+def test_killed_workers_go_on(victims, tmp_path, figure):
+    resumed, whole = tmp_path / "resumed", tmp_path / "whole"
+    steps = f"--steps={STEPS}"
+    with workers_harness.cluster([SCRIPT, str(whole), steps], tmp_path) as pair:
+        for worker in pair:
+            assert worker.wait(400) == 0, worker.output[-6000:]
+    rng = random.Random(len(victims) + victims[0])
+    kills = KILLS if len(victims) == 2 else KILLS // 2
+    command = [SCRIPT, str(resumed), steps]
+    inside = 0
+    for number in range(kills):
+        with workers_harness.cluster(command, tmp_path) as pair:
+            _has_taken_a_step(resumed, pair)
+            if number % 2:
+                inside += _is_writing(resumed)
+            else:
+                time.sleep(rng.uniform(0, 0.4))
+            for victim in victims:
+                pair[victim].kill()
+            codes = [worker.wait(30) for worker in pair]
+            for index, code in enumerate(codes):
+                if index in victims:
+                    assert code == -signal.SIGKILL, "took all its steps"
+                    continue
+                assert code == 1
+                lost = f"WorkerLostError: Lost worker {victims[0]} at "
+                assert lost in pair[index].output
+        found = snapshots.newest_snapshot(resumed / "checkpoints")
+        assert found or number < 2
+    with workers_harness.cluster(command, tmp_path) as pair:
+        for worker in pair:
+            assert worker.wait(400) == 0, worker.output[-6000:]
+    assert_as_if_nothing_had_happened(resumed, whole, STEPS)
+    who = "both" if len(victims) == 2 else f"worker {victims[0]} alone"
+    figure(
+        f"kill -9 of 2 workers, {who}, resumed bit for bit",
+        f"{kills}/{kills} ({inside} of them inside a save)",
+    )
