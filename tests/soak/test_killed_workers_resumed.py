@@ -1,11 +1,16 @@
 """Workers that are killed at random moments, one of them or both."""
 
+import pathlib
 import random
 import signal
+import sys
 import time
 
 import pytest
 import workers_harness
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "callbacks"))
+
 from test_resumed_workers import (
     SCRIPT,
     assert_as_if_nothing_had_happened,
