@@ -23,11 +23,12 @@ KILLS = 6
 STEPS = 210
 
 
-def _has_taken_a_step(folder, pair):
+def _has_gone_on(folder, pair):
+    """Waits until this life has taken four steps, of which three are saved."""
     before = len(steps_of(folder, 0)) if folder.exists() else 0
     end = time.monotonic() + 240
     log = folder / "steps-0.txt"
-    while not log.exists() or len(steps_of(folder, 0)) == before:
+    while not log.exists() or len(steps_of(folder, 0)) < before + 4:
         for worker in pair:
             assert worker.process.poll() is None, worker.output[-6000:]
         assert time.monotonic() < end
@@ -56,7 +57,7 @@ def test_killed_workers_go_on(victims, tmp_path, figure):
     inside = 0
     for number in range(kills):
         with workers_harness.cluster(command, tmp_path) as pair:
-            _has_taken_a_step(resumed, pair)
+            _has_gone_on(resumed, pair)
             if number % 2:
                 inside += _is_writing(resumed)
             else:
@@ -71,8 +72,7 @@ def test_killed_workers_go_on(victims, tmp_path, figure):
                 assert code == 1
                 lost = f"WorkerLostError: Lost worker {victims[0]} at "
                 assert lost in pair[index].output
-        found = snapshots.newest_snapshot(resumed / "checkpoints")
-        assert found or number < 2
+        assert snapshots.newest_snapshot(resumed / "checkpoints")
     with workers_harness.cluster(command, tmp_path) as pair:
         for worker in pair:
             assert worker.wait(400) == 0, worker.output[-6000:]
