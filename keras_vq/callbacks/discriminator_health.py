@@ -1,0 +1,167 @@
+"""Watches that generator and discriminator keep each other going."""
+
+import math
+import warnings
+
+import keras
+
+from keras_vq.trainers.workers import is_chief
+
+_ADVICE = {
+    "won": (
+        "It tells every reconstruction, and the generator learns nothing from "
+        "it. What helps, in this order: a lower learning rate of "
+        "`discriminator_optimizer`; a later `discriminator_start`; "
+        "`r1_weight` or `lecam_weight` of AdversarialTraining; a smaller "
+        "`PatchGAN(filters=..., num_layers=...)`."
+    ),
+    "lost": (
+        "It tells nothing, and its gradient is noise. What helps, in this "
+        "order: a higher learning rate of `discriminator_optimizer`; "
+        "`pretraining_steps` of AdversarialTraining; "
+        "`PatchGAN(use_spectral_normalization=False)` and smaller "
+        "`r1_weight`; images and reconstructions in the same range."
+    ),
+    "clamped": (
+        "The discriminator's gradient at the last layer has vanished, and the "
+        "weight amplifies its noise. What helps, in this order: a lower "
+        "`max_adaptive_weight`, such as 10; `warmup_steps` or "
+        "`pretraining_steps`; `adaptive_weight=False` with a small `weight`."
+    ),
+    "rising": (
+        "Reconstructions drift away from their images. What helps, in this "
+        "order: a lower `weight` of AdversarialTraining; `warmup_steps`; "
+        "lower learning rates of both optimizers; `compile(clipnorm=1.0)`; "
+        "going back to the last checkpoint before the rise."
+    ),
+}
+
+
+class DiscriminatorHealth(keras.callbacks.Callback):
+    """Warns when adversarial training collapses, with what to change.
+
+    It looks at the epoch's means, in the epochs in which the discriminator
+    counted from the first step on, and warns once of each of these:
+
+    - the discriminator has won: its accuracy is above `max_accuracy`;
+    - it has lost: its accuracy is that of guessing, and its loss that of
+      logits that are all 0;
+    - the adaptive weight is at its upper limit, `max_adaptive_weight`;
+    - the perceptual loss (that of the validation data if there is any, or the
+      reconstruction loss without a perceptual one) has risen above its best
+      value by more than `max_rise`.
+
+    Args:
+        max_accuracy: Float in (0.5, 1], what counts as winning.
+        max_rise: Float, the rise that counts, as a fraction.
+        patience: Integer, so many epochs in a row.
+
+    Attributes:
+        complaints: Dict of the number of epochs in a row, by what was found:
+            `"won"`, `"lost"`, `"clamped"`, `"rising"`.
+
+    Raises:
+        ValueError: If an argument is out of its range, or in `fit`, if the
+            model has no discriminator.
+
+    Example:
+    ```python
+    health = keras_vq.callbacks.DiscriminatorHealth()
+    model.fit(dataset, epochs=100, callbacks=[health])
+    ```
+    """
+
+    def __init__(
+        self,
+        max_accuracy: float = 0.98,
+        max_rise: float = 0.1,
+        patience: int = 3,
+    ):
+        super().__init__()
+        if not 0.5 < max_accuracy <= 1:
+            raise ValueError(
+                "`max_accuracy` must lie in (0.5, 1]. "
+                f"Received: max_accuracy={max_accuracy}"
+            )
+        if not max_rise > 0:
+            raise ValueError(
+                f"`max_rise` must be positive. Received: max_rise={max_rise}"
+            )
+        if patience < 1:
+            raise ValueError(
+                "`patience` must be at least 1 epoch. "
+                f"Received: patience={patience}"
+            )
+        self.max_accuracy = max_accuracy
+        self.max_rise = max_rise
+        self.patience = patience
+        self.complaints = {}
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        if getattr(self.model, "discriminator", None) is None:
+            raise ValueError(
+                "DiscriminatorHealth needs a model with a discriminator, such "
+                "as keras_vq.models.VQGAN. Received: a "
+                f"{type(self.model).__name__} without one"
+            )
+        self.complaints, self._warned, self._best = {}, set(), math.inf
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        steps = int(keras.ops.convert_to_numpy(self.model.steps))
+        start = self.model.adversarial.adversarial_start
+        self._counts = steps >= start
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        found = self._found(logs or {})
+        self.complaints = {
+            key: self.complaints.get(key, 0) + 1 for key in found
+        }
+        for key, sentence in found.items():
+            if self.complaints[key] < self.patience or key in self._warned:
+                continue
+            self._warned.add(key)
+            if is_chief(self.model):
+                warnings.warn(
+                    f"Adversarial training: {sentence}, for {self.patience} "
+                    f"epochs up to epoch {epoch + 1}. {_ADVICE[key]}",
+                    stacklevel=2,
+                )
+
+    def _found(self, logs: dict) -> dict:
+        """What is wrong in this epoch: keys and sentences."""
+        found = {}
+        if rise := self._rise(logs):
+            found["rising"] = rise
+        if not self._counts:
+            return found
+        options = self.model.adversarial
+        weight = float(logs.get("adaptive_weight", 0.0))
+        if options.adaptive_weight and weight > 0.9 * (
+            options.max_adaptive_weight
+        ):
+            found["clamped"] = f"adaptive_weight is {weight:.4g}, at its limit"
+        accuracy = float(logs.get("discriminator_accuracy", math.nan))
+        loss = float(logs.get("discriminator_loss", math.nan))
+        # The loss of logits that are all 0.
+        undecided = 1.0 if options.loss == "hinge" else math.log(2.0)
+        if accuracy > self.max_accuracy:
+            found["won"] = f"discriminator_accuracy is {accuracy:.3f}"
+        elif abs(accuracy - 0.5) < 0.01 and abs(loss - undecided) < 0.01:
+            found["lost"] = (
+                f"discriminator_accuracy is {accuracy:.3f} and "
+                f"discriminator_loss {loss:.3f}, as without looking"
+            )
+        return found
+
+    def _rise(self, logs: dict) -> str:
+        """Says how a loss has risen above its best value, or nothing."""
+        known = "perceptual_loss" in logs
+        name = "perceptual_loss" if known else "reconstruction_loss"
+        names = [n for n in (f"val_{name}", name) if n in logs]
+        if not names:
+            return ""
+        value = float(logs[names[0]])
+        best, self._best = self._best, min(self._best, value)
+        if not self._counts or value <= best * (1.0 + self.max_rise):
+            return ""
+        return f"{names[0]} is {value:.4g}, and was {best:.4g} at best"
