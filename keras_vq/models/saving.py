@@ -105,7 +105,9 @@ class SavingMixin:
             dtype="int32",
         )
         archive = keras.export.ExportArchive()
-        archive.track(self)
+        # Not the whole model: a discriminator is of no use there.
+        for part in (self.encoder, self.quantizer, self.decoder):
+            archive.track(part)
         archive.add_endpoint("serve", lambda x: self(x, training=False), images)
         archive.add_endpoint("encode", self.encode, images)
         archive.add_endpoint("decode", self.decode, [codes])
