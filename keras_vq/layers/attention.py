@@ -7,6 +7,7 @@ from keras_vq.layers.checkpointing import checkpointed
 from keras_vq.layers.convolution import PaddedConv2D
 from keras_vq.layers.group_normalization import GroupNormalization
 from keras_vq.layers.resampling import torch_initializer
+from keras_vq.layers.whole_image import current_tiles
 
 # Weights held at a time for each image: 2**22 float32 are 16 MiB. Up to 2,048
 # positions (724 x 724 pixels at a factor of 16) are taken at once.
@@ -69,12 +70,14 @@ class SpatialAttention(keras.layers.Layer):
         shape = ops.shape(inputs)
         positions = shape[1] * shape[2]
         x = self.norm(inputs)
-        x = attend(
-            *(
-                ops.reshape(layer(x), (-1, positions, shape[3]))
-                for layer in (self.query, self.key, self.value)
-            )
-        )
+        vectors = [
+            ops.reshape(layer(x), (-1, positions, shape[3]))
+            for layer in (self.query, self.key, self.value)
+        ]
+        if tiles := current_tiles():
+            x = tiles.attend(attend, *vectors, shape[1:3])
+        else:
+            x = attend(*vectors)
         return ops.add(inputs, self.projection(ops.reshape(x, shape)))
 
     def compute_output_shape(self, input_shape):
@@ -93,16 +96,17 @@ def attend(query, key, value):
 
     Args:
         query: Tensor of shape `(batch, positions, channels)`.
-        key: Tensor of the same shape and dtype.
-        value: Tensor of the same shape and dtype.
+        key: Tensor of the same dtype, and the same shape but for the number
+            of positions.
+        value: Tensor like `key`.
 
     Returns:
-        Tensor of the same shape and dtype.
+        Tensor like `query`.
     """
     if keras.backend.backend() == "torch":
         return _attend_at_once(query, key, value)
-    count = query.shape[1]
-    if count is not None and count * count <= _MAX_WEIGHTS:
+    counts = (query.shape[1], key.shape[1])
+    if None not in counts and counts[0] * counts[1] <= _MAX_WEIGHTS:
         return _attend_at_once(query, key, value)
     return ops.custom_gradient(_attend_in_portions)(query, key, value)
 
@@ -136,6 +140,7 @@ def _average(query, key, value):
 
 def _attend_in_portions(query, key, value):
     """The same; the function for `custom_gradient`."""
+    rows = _rows(ops.shape(query)[1], ops.shape(key)[1])
 
     def forward(state, portion):
         return state, _average(portion[0], key, value)
@@ -163,7 +168,7 @@ def _attend_in_portions(query, key, value):
             (upstream,) = args
         dtype = keras.backend.result_type(key.dtype, "float32")
         state = tuple(ops.zeros_like(x, dtype=dtype) for x in (key, value))
-        portions = (_portions(query), _portions(upstream))
+        portions = (_portions(query, rows), _portions(upstream, rows))
         (dkey, dvalue), dquery = _fold(backward, state, portions)
         return (
             _joined(dquery, query),
@@ -171,7 +176,7 @@ def _attend_in_portions(query, key, value):
             ops.cast(dvalue, value.dtype),
         )
 
-    _, outputs = _fold(forward, (), (_portions(query),))
+    _, outputs = _fold(forward, (), (_portions(query, rows),))
     return _joined(outputs, query), gradient
 
 
@@ -179,10 +184,9 @@ def _transposed(x):
     return ops.transpose(x, (0, 2, 1))
 
 
-def _portions(x):
+def _portions(x, rows):
     """(batch, positions, channels) to (portions, batch, rows, channels)."""
     batch, count, channels = ops.shape(x)
-    rows = _rows(count)
     portions = (count + rows - 1) // rows
     # Zeros for upstream, so that the rows added have no gradient.
     x = ops.pad(x, ((0, 0), (0, portions * rows - count), (0, 0)))
@@ -197,11 +201,11 @@ def _joined(portions, like):
     return ops.reshape(x, (batch, -1, channels))[:, :count]
 
 
-def _rows(count):
+def _rows(count, keys):
     """Queries of a portion."""
-    if isinstance(count, int):
-        return min(max(_MAX_WEIGHTS // count, 1), count)
-    rows = ops.maximum(_MAX_WEIGHTS // ops.maximum(count, 1), 1)
+    if isinstance(count, int) and isinstance(keys, int):
+        return min(max(_MAX_WEIGHTS // keys, 1), count)
+    rows = ops.maximum(_MAX_WEIGHTS // ops.maximum(keys, 1), 1)
     return ops.minimum(rows, ops.maximum(count, 1))
 
 

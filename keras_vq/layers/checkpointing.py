@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_vq.layers.whole_image import current_tiles
+
 
 def checkpointed(layer, function, inputs):
     """`function(inputs)`, computed anew in the backward pass if asked for.
@@ -16,7 +18,8 @@ def checkpointed(layer, function, inputs):
     Returns:
         What `function` returns.
     """
-    if not layer.gradient_checkpointing:
+    # Tiles have no backward pass, and take values out of the function.
+    if not layer.gradient_checkpointing or current_tiles():
         return function(inputs)
     # The weights go in as tensors: gradients of variables that a function
     # only happens to use are lost or refused under some strategies.

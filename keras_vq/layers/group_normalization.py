@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_vq.layers.processor import tensorflow_on_processor
+from keras_vq.layers.whole_image import current_tiles
 
 
 @keras.saving.register_keras_serializable(package="keras_vq")
@@ -32,8 +33,10 @@ class GroupNormalization(keras.layers.GroupNormalization):
         shape = ops.shape(inputs)
         x = ops.cast(inputs, "float32")
         x = ops.reshape(x, (shape[0], -1, shape[-1]))
-        mean = self._group_means(x)
-        variance = self._group_means(ops.square(x - mean))
+        if tiles := current_tiles():
+            mean, variance = tiles.moments(self._moments, x, shape[1:-1])
+        else:
+            mean, variance = self._moments(x)
         scale = ops.rsqrt(variance + self.epsilon)
         if self.scale:
             scale = scale * ops.cast(self.gamma, "float32")
@@ -43,9 +46,16 @@ class GroupNormalization(keras.layers.GroupNormalization):
         x = ops.reshape(x * scale + shift, shape)
         return ops.cast(x, self.compute_dtype)
 
-    def _group_means(self, x):
+    def _moments(self, x, weights=None):
+        """Mean and variance of each group, as (batch, 1, channels)."""
+        mean = self._group_means(x, weights)
+        return mean, self._group_means(ops.square(x - mean), weights)
+
+    def _group_means(self, x, weights):
         """Means of each group, as (batch, 1, channels)."""
-        if tensorflow_on_processor():
+        if weights is not None:
+            means = ops.matmul(weights, x)
+        elif tensorflow_on_processor():
             ones = ops.transpose(ops.ones_like(x[:1, :, :1]), (0, 2, 1))
             means = ops.matmul(ones, x) / ops.cast(ops.shape(x)[1], "float32")
         else:
