@@ -59,7 +59,8 @@ class SavingMixin:
                 `"hf://user/repository"`.
             load_weights: Whether to load the weights, or to start afresh.
             dtype: Dtype policy of the model, such as `"mixed_bfloat16"`.
-            **overrides: Arguments of the model to change.
+            **overrides: Arguments of the model to change, and `load_parts`
+                of `keras_vq.presets.load_preset`.
 
         Returns:
             A model of the preset's class, which must be this class or a

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from collections.abc import Iterable
 from typing import Any, BinaryIO
 
 import keras
@@ -53,7 +54,8 @@ def load_preset(
             "mixed_bfloat16"; by default the one that was saved.
         load_parts: Whether to load the optional parts that the preset has,
             such as a discriminator. A part that it has not, or that is not
-            loaded, is freshly initialized.
+            loaded, is freshly initialized; so is one that is given as an
+            argument (`discriminator=...`).
         **overrides: Arguments of the model to change. Those that change
             the shape of a weight need `load_weights=False`.
 
@@ -115,12 +117,14 @@ def _load(cls, preset, load_weights, dtype, load_parts, overrides):
         model = build_model(target, arguments, label)
         read_weights(model, file, str(path))
     if load_parts:
-        _load_parts(model, source)
+        _load_parts(model, source, overrides)
     return model
 
 
-def _load_parts(model: keras.Model, source: Source) -> None:
+def _load_parts(model: keras.Model, source: Source, given: Iterable) -> None:
     for name, part in model_parts(model).items():
+        if name in given:
+            continue
         path = source.directory / part_file(name)
         expected = source.files.get(path.name)
         if expected is not None:
