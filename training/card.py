@@ -13,23 +13,17 @@ model = keras_vq.models.{model_class}.from_preset("{name}")
 
 ## Figures
 
-| PSNR | SSIM | MSE | codes used | perplexity | raw bits per image |
-|---|---|---|---|---|---|
-| {psnr_db:.2f} dB | {ssim:.4f} | {mse:.5f} | {codes_used} of {codebook_size} \
-| {perplexity:.1f} | {bits_per_image:.0f} |
+{figures}
 
 Measured on {images} images: {data} {protocol}
-
+{comparison}
 ## Training
 
 - Data: {training_data}
 - Command: `{command}`
-- {steps} steps of {batch_size} images, Adam with a peak learning rate of \
-{learning_rate}, {warmup_steps} steps of warm-up and a cosine to 0; weights \
-averaged with momentum {weight_ema}.
-- {parameters:,} parameters. Trained on {device} with keras {keras} and \
-{backend} {backend_version} in {hours:.1f} hours ({images_per_second:.0f} \
-images/s).
+- {optimization}
+- {size} Trained on {device} with keras {keras} and {backend} \
+{backend_version} in {hours:.1f} hours ({images_per_second:.0f} images/s).
 
 ## Licence
 
@@ -38,16 +32,107 @@ images/s).
 This card is written by the training command from `results.json`.
 """
 
+_COMPARISON = """
+## With and without the discriminator
+
+{figures}
+
+Both runs have the same first {discriminator_start} steps, from which they \
+went on with the same data for the other {rest}.
+"""
+
+# Title, name in the results, and how the value is written. Arrows say what is
+# better.
+_COLUMNS = (
+    ("LPIPS ↓", "lpips", "{:.4f}"),
+    ("Fréchet distance ↓", "frechet_distance", "{:.3f}"),
+    ("PSNR ↑", "psnr_db", "{:.2f} dB"),
+    ("SSIM ↑", "ssim", "{:.4f}"),
+    ("MSE ↓", "mse", "{:.5f}"),
+    ("codes used", "codes_used", "{}"),
+    ("perplexity", "perplexity", "{:.1f}"),
+    ("raw bits per image", "bits_per_image", "{:.0f}"),
+)
+
 
 def write_card(results: dict) -> str:
     """Text of the model card.
 
     Args:
         results: Dict with `evaluation`, `training` and the facts of the
-            recipe, as the launcher writes it to results.json.
+            recipe, as the launcher writes it to results.json; with
+            `without_discriminator` the card compares both runs.
 
     Returns:
         Markdown.
     """
-    values = {**results, **results["evaluation"], **results["training"]}
-    return _TEMPLATE.format(**values)
+    evaluation, training = results["evaluation"], results["training"]
+    return _TEMPLATE.format(
+        **{**results, **evaluation, **training},
+        figures=_table({"": evaluation}),
+        comparison=_comparison(results),
+        optimization=_optimization(training),
+        size=_size(results),
+    )
+
+
+def _table(rows: dict) -> str:
+    """A table with a row for each evaluation, by its name."""
+    first = next(iter(rows.values()))
+    columns = [column for column in _COLUMNS if column[1] in first]
+    titles = [title for title, _, _ in columns]
+    lines = [
+        [name, *(_value(figures, *column[1:]) for column in columns)]
+        for name, figures in rows.items()
+    ]
+    lines = [["", *titles], ["---"] * (len(columns) + 1), *lines]
+    if not any(rows):
+        lines = [line[1:] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _value(figures, name, form):
+    text = form.format(figures[name])
+    if name == "codes_used":
+        text += f" of {figures['codebook_size']}"
+    return text
+
+
+def _comparison(results):
+    if "without_discriminator" not in results:
+        return ""
+    training = results["training"]
+    start = training["discriminator_start"]
+    return _COMPARISON.format(
+        figures=_table(
+            {
+                "without": results["without_discriminator"]["evaluation"],
+                "with": results["evaluation"],
+            }
+        ),
+        discriminator_start=start,
+        rest=training["steps"] - start,
+    )
+
+
+def _optimization(training):
+    text = "{steps} steps of {batch_size} images, {optimizer}".format(
+        **training
+    )
+    if training.get("discriminator_optimizer"):
+        text += (
+            "; against the discriminator from step {discriminator_start} on, "
+            "which learned with {discriminator_optimizer}"
+        ).format(**training)
+    elif "discriminator_start" in training:
+        text += "; the discriminator took no part"
+    if training["weight_ema"]:
+        text += f"; weights averaged with momentum {training['weight_ema']}"
+    return f"{text}."
+
+
+def _size(results):
+    text = f"{results['parameters']:,} parameters"
+    for name, count in results.get("parts", {}).items():
+        text += f", {count:,} of which are the {name}'s"
+    return f"{text}."

@@ -6,19 +6,23 @@ import os
 import pathlib
 import platform
 import time
+import warnings
 
 import keras
 
 from keras_vq.callbacks import (
     CodebookHealth,
+    DiscriminatorHealth,
     ReconstructionGrid,
     ResumableCheckpoint,
 )
 from keras_vq.metrics import PSNR
 from keras_vq.presets import add_metadata, load_preset, save_preset
+from keras_vq.presets.parts import model_parts
 from keras_vq.trainers import workers
+from keras_vq.training.baseline import add_baseline
 from keras_vq.training.card import write_card
-from keras_vq.training.evaluation import evaluate
+from keras_vq.training.evaluation import Evaluation, published_files
 from keras_vq.training.log import EpochLog, training_seconds
 from keras_vq.training.recipe import Recipe
 from keras_vq.training.strategies import make_strategy
@@ -38,7 +42,11 @@ class Run:
         seed: Seed of weights and data.
         resume: Whether to go on from the newest checkpoint in `output_dir`,
             if there is one.
+        stop_after: Steps after which the run stops, at the end of an epoch, to
+            be resumed later; None: it goes on to the end.
         save_every: Steps between two checkpoints.
+        baseline: Output directory of a run without the discriminator, whose
+            figures the model card puts beside this run's; or None.
         tensorboard: Whether to write TensorBoard logs.
         jit_compile: Whether to compile the step with XLA.
         command: The command line, for results.json.
@@ -50,7 +58,9 @@ class Run:
     dtype: str | None = None
     seed: int = 0
     resume: bool = False
+    stop_after: int | None = None
     save_every: int = 1000
+    baseline: pathlib.Path | None = None
     tensorboard: bool = False
     jit_compile: bool = False
     command: str = ""
@@ -74,13 +84,16 @@ def train(recipe: Recipe, run: Run) -> dict:
         run: The `Run`.
 
     Returns:
-        The results, as written to results.json; nothing on the workers that
-        are not the first, which write nothing.
+        The results, as written to results.json; nothing if the run was to
+        stop before the end, and on the workers that are not the first, which
+        write nothing.
 
     Raises:
         FileNotFoundError: If the data is not where the recipe looks for it.
         FileExistsError: If the output directory holds the checkpoints of an
             earlier run, which is not to be resumed.
+        ConversionError: If published weights that the recipe needs are
+            missing, or are not what they should be.
     """
     # Before anything else: TensorFlow joins the workers only at its start.
     strategy = make_strategy(run.strategy)
@@ -90,31 +103,64 @@ def train(recipe: Recipe, run: Run) -> dict:
             "with it (--resume), or give another output directory "
             "(--output-dir)."
         )
-    evaluation_set = recipe.evaluation_set(run.data_dir)
+    with published_files(run.data_dir):
+        # First of all, so that what is missing is not found at the end.
+        evaluation = Evaluation(
+            recipe.evaluation_set(run.data_dir), recipe.lpips
+        )
+        keras.utils.set_random_seed(run.seed)
+        with strategy.scope():
+            model = _model(recipe, run)
+        run.output_dir.mkdir(parents=True, exist_ok=True)
+        finished = _fit(model, recipe, run, evaluation)
+        if not finished or not workers.is_chief(model):
+            return {}
+        return _finish(model, recipe, run, evaluation)
+
+
+def _fit(model, recipe, run, evaluation) -> bool:
+    """Takes the steps; says whether these were all."""
     validation = recipe.validation_data(run.data_dir, recipe.batch_size)
-    keras.utils.set_random_seed(run.seed)
-    with strategy.scope():
-        model = _model(recipe, run)
     dataset = recipe.train_data(
         run.data_dir, batch_size=recipe.batch_size, seed=run.seed
     )
-    run.output_dir.mkdir(parents=True, exist_ok=True)
     checkpoint = ResumableCheckpoint(run.checkpoints, run.save_every)
-    model.fit(
-        checkpoint.resume(dataset),
-        validation_data=validation,
-        steps_per_epoch=recipe.steps_per_epoch,
-        epochs=-(-recipe.steps // recipe.steps_per_epoch),
-        callbacks=_callbacks(model, run, evaluation_set, checkpoint),
+    epochs, all_epochs = (
+        -(-steps // recipe.steps_per_epoch)
+        for steps in (run.stop_after or recipe.steps, recipe.steps)
     )
-    if not workers.is_chief(model):
-        return {}
+    with warnings.catch_warnings():
+        if epochs < all_epochs or recipe.discriminator_start is None:
+            warnings.filterwarnings("ignore", "This `fit` ends after step")
+        model.fit(
+            checkpoint.resume(dataset),
+            validation_data=validation,
+            steps_per_epoch=recipe.steps_per_epoch,
+            epochs=min(epochs, all_epochs),
+            callbacks=_callbacks(model, recipe, run, evaluation, checkpoint),
+        )
+    return epochs >= all_epochs
+
+
+def _finish(model, recipe, run, evaluation) -> dict:
+    """Writes preset, results and card."""
     preset = run.output_dir / "preset"
-    save_preset(model, preset, _metadata(recipe), float16=True, overwrite=True)
+    save_preset(
+        model,
+        preset,
+        _metadata(recipe),
+        float16=True,
+        overwrite=True,
+        # A discriminator that has learned nothing helps nobody.
+        include_parts=recipe.discriminator_start is not None,
+    )
     # What is measured is what users get: the averaged weights, as stored.
-    figures = evaluate(load_preset(type(model), preset), evaluation_set)
+    stored = load_preset(type(model), preset)
+    figures = evaluation.measure(stored)
     add_metadata(preset, {"evaluation": figures})
     results = _results(recipe, run, model, figures)
+    if run.baseline is not None:
+        add_baseline(results, stored, run, evaluation)
     _write_text(run.output_dir / "results.json", json.dumps(results, indent=2))
     _write_text(run.output_dir / "README.md", write_card(results))
     return results
@@ -126,28 +172,34 @@ def _number(counter) -> int:
 
 
 def _model(recipe, run):
-    model = recipe.build_model(run.dtype)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        0.0,
-        decay_steps=recipe.steps - recipe.warmup_steps,
-        warmup_target=recipe.learning_rate,
-        warmup_steps=recipe.warmup_steps,
-    )
+    model = recipe.build_model(recipe, run.dtype)
+    optimizers = {
+        "optimizer": recipe.optimizer.optimizer(recipe.steps, recipe.batch_size)
+    }
+    if recipe.discriminator_optimizer is not None:
+        optimizers["discriminator_optimizer"] = (
+            recipe.discriminator_optimizer.optimizer(
+                max(recipe.discriminator_steps, 1), recipe.batch_size
+            )
+        )
     model.compile(
-        keras.optimizers.Adam(schedule),
+        **optimizers,
         metrics=[PSNR((-1, 1))],
         weight_ema=recipe.weight_ema,
+        accumulation_steps=recipe.accumulation_steps,
         jit_compile=run.jit_compile,
     )
     return model
 
 
-def _callbacks(model, run, evaluation_set, checkpoint):
-    samples = model.preprocess(evaluation_set.images[:16])
+def _callbacks(model, recipe, run, evaluation, checkpoint):
+    samples = model.preprocess(evaluation.set.images[:16])
     callbacks = [
         CodebookHealth(),
         ReconstructionGrid(samples, run.output_dir / "reconstructions"),
     ]
+    if recipe.discriminator_start is not None:
+        callbacks.append(DiscriminatorHealth())
     chief = workers.is_chief(model)
     if chief:
         callbacks.append(EpochLog(run.log, checkpoint))
@@ -167,6 +219,10 @@ def _results(recipe, run, model, figures):
         "licence": recipe.licence,
         "model_class": type(model).__name__,
         "parameters": model.count_params(),
+        "parts": {
+            name: part.count_params()
+            for name, part in model_parts(model).items()
+        },
         "evaluation": figures,
         "training": {
             "training_data": recipe.data,
@@ -174,8 +230,8 @@ def _results(recipe, run, model, figures):
             "steps": _number(model.steps),
             "skipped_steps": _number(model.skipped_steps),
             "batch_size": recipe.batch_size,
-            "learning_rate": recipe.learning_rate,
-            "warmup_steps": recipe.warmup_steps,
+            **_optimization(recipe),
+            "accumulation_steps": recipe.accumulation_steps,
             "weight_ema": recipe.weight_ema,
             "seed": run.seed,
             "strategy": run.strategy,
@@ -190,6 +246,23 @@ def _results(recipe, run, model, figures):
             "backend_version": _backend_version(),
             "date": time.strftime("%Y-%m-%d"),
         },
+    }
+
+
+def _optimization(recipe) -> dict:
+    """What the optimizers did, in words."""
+    size = recipe.batch_size
+    facts = {"optimizer": recipe.optimizer.describe(recipe.steps, size)}
+    if recipe.discriminator_optimizer is None:
+        return facts
+    if recipe.discriminator_start is None:
+        return {**facts, "discriminator_start": None}
+    return {
+        **facts,
+        "discriminator_start": recipe.steps - recipe.discriminator_steps,
+        "discriminator_optimizer": recipe.discriminator_optimizer.describe(
+            recipe.discriminator_steps, size
+        ),
     }
 
 

@@ -7,7 +7,13 @@ import pathlib
 import shlex
 import sys
 
-from keras_vq.cli.options import Parser, natural, positive, positive_float
+from keras_vq.cli.errors import CommandError
+from keras_vq.cli.options import (
+    Parser,
+    natural,
+    positive,
+    positive_float,
+)
 
 _DESCRIPTION = """\
 Trains a preset with its recipe, from data to model card.
@@ -27,6 +33,7 @@ examples:
   keras-vq train vqvae_cifar --data-dir data --strategy mirrored
   keras-vq train vqvae_cifar --data-dir data --steps 2000 --output-dir short
   keras-vq train vqvae_cifar --data-dir data --resume
+  keras-vq train vqgan_tiny_imagenet --data-dir data --discriminator-start 0.5
 """
 
 
@@ -50,15 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
         import tensorflow as tf
 
         tf.config.experimental.enable_op_determinism()
-    recipe = load_recipe(parsed.name)
-    changes = {
-        name: value
-        for name in ("steps", "batch_size", "learning_rate", "steps_per_epoch")
-        if (value := getattr(parsed, name)) is not None
-    }
-    recipe = dataclasses.replace(recipe, **changes)
-    if recipe.warmup_steps >= recipe.steps:
-        recipe = dataclasses.replace(recipe, warmup_steps=recipe.steps // 10)
+    recipe = _changed(load_recipe(parsed.name, parsed.variant), parsed)
     run = Run(
         data_dir=pathlib.Path(parsed.data_dir).expanduser(),
         output_dir=pathlib.Path(
@@ -68,7 +67,9 @@ def main(arguments: list[str] | None = None) -> int:
         dtype=parsed.dtype,
         seed=parsed.seed,
         resume=parsed.resume,
+        stop_after=parsed.stop_after,
         save_every=parsed.save_every,
+        baseline=parsed.baseline and pathlib.Path(parsed.baseline).expanduser(),
         tensorboard=parsed.tensorboard,
         jit_compile=parsed.jit_compile,
         command=_command(words),
@@ -79,16 +80,53 @@ def main(arguments: list[str] | None = None) -> int:
         end_with_error()
         raise
     if not results:
-        print(f"{recipe.name}: done; the first worker writes the results")
+        rest = (
+            parsed.stop_after is not None and parsed.stop_after < recipe.steps
+        )
+        print(
+            f"{recipe.name}: stopped; --resume goes on"
+            if rest
+            else f"{recipe.name}: done; the first worker writes the results"
+        )
         return 0
-    figures = results["evaluation"]
-    print(
-        f"{recipe.name}: {figures['psnr_db']:.2f} dB PSNR, "
-        f"{figures['codes_used']} of {figures['codebook_size']} codes used, "
-        f"perplexity {figures['perplexity']:.1f}\n"
-        f"written to {run.output_dir}"
-    )
+    print(f"{recipe.name}: {_figures(results)}\nwritten to {run.output_dir}")
     return 0
+
+
+def _changed(recipe, parsed):
+    """The recipe with what the command line changes of it."""
+    names = ("steps", "batch_size", "steps_per_epoch", "accumulation_steps")
+    changes = {
+        name: value
+        for name in (*names, "discriminator_start")
+        if (value := getattr(parsed, name)) is not None
+    }
+    if recipe.discriminator_optimizer is None and (
+        parsed.without_discriminator or "discriminator_start" in changes
+    ):
+        raise CommandError(
+            f"{recipe.name} is trained without a discriminator in any case. "
+            "Leave --without-discriminator and --discriminator-start out"
+        )
+    if parsed.without_discriminator:
+        changes["discriminator_start"] = None
+    recipe = dataclasses.replace(recipe, **changes)
+    if parsed.learning_rate is not None:
+        recipe = recipe.with_learning_rate(parsed.learning_rate)
+    return recipe
+
+
+def _figures(results) -> str:
+    """The figures of a run in a line."""
+    figures = results["evaluation"]
+    texts = [f"{figures['psnr_db']:.2f} dB PSNR"]
+    if "lpips" in figures:
+        texts.append(f"LPIPS {figures['lpips']:.4f}")
+        texts.append(f"Fréchet distance {figures['frechet_distance']:.3f}")
+    texts.append(
+        f"{figures['codes_used']} of {figures['codebook_size']} codes used"
+    )
+    return ", ".join([*texts, f"perplexity {figures['perplexity']:.1f}"])
 
 
 def _command(words: list[str]) -> str:
@@ -99,6 +137,8 @@ def _command(words: list[str]) -> str:
             words[i + 1] = "DIR"
         elif word == "--output-dir":
             words[i + 1] = "OUT"
+        elif word == "--baseline":
+            words[i + 1] = "BASELINE"
     return shlex.join(["keras-vq", "train", *words])
 
 
@@ -110,6 +150,10 @@ def _parser():
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("name", help="preset to train, such as vqvae_cifar")
+    parser.add_argument(
+        "--variant",
+        help="one of the recipe's variants, which its README lists",
+    )
     parser.add_argument(
         "--data-dir",
         default=os.environ.get("KERAS_VQ_DATA"),
@@ -140,7 +184,30 @@ def _parser():
     parser.add_argument(
         "--learning-rate",
         type=positive_float,
-        help="peak of the learning rate",
+        help="peak of the learning rate; a discriminator's keeps its ratio",
+    )
+    parser.add_argument(
+        "--accumulation-steps",
+        type=positive,
+        help="parts that a step computes its batch in: less memory",
+    )
+    parser.add_argument(
+        "--discriminator-start",
+        type=_start,
+        help="steps before the discriminator takes part, or a fraction of "
+        "--steps, such as 0.5",
+    )
+    parser.add_argument(
+        "--without-discriminator",
+        action="store_true",
+        help="never let the discriminator take part. A copy of a run that was "
+        "stopped before that goes on like this as well as with it",
+    )
+    parser.add_argument(
+        "--baseline",
+        metavar="DIRECTORY",
+        help="output directory of the same run --without-discriminator: its "
+        "figures come beside this run's in results and model card",
     )
     parser.add_argument(
         "--steps-per-epoch",
@@ -161,6 +228,12 @@ def _parser():
         "there is one",
     )
     parser.add_argument(
+        "--stop-after",
+        type=positive,
+        metavar="STEPS",
+        help="stop at the end of the epoch of this step, to be resumed later",
+    )
+    parser.add_argument(
         "--save-every",
         type=positive,
         default=1000,
@@ -179,6 +252,22 @@ def _parser():
         "GPUs, at some cost in speed (CPUs need no flag)",
     )
     return parser
+
+
+def _start(text: str) -> int | float:
+    """A number of steps, or a fraction of them."""
+    if text.isdecimal():
+        return int(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(
+            "expected a whole number of steps, or a fraction of them in "
+            f"[0, 1). Received: {text}"
+        )
+    return value
 
 
 if __name__ == "__main__":

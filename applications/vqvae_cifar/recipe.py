@@ -19,12 +19,13 @@ import numpy as np
 
 from keras_vq import data
 from keras_vq.models import VQVAE
+from keras_vq.training.optimization import AdamPlan
 from keras_vq.training.recipe import EvaluationSet, Recipe
 
 _ORIGINALS = ("cifar-10-batches-bin", "cifar-10-batches-py")
 
 
-def _build_model(dtype=None):
+def _build_model(recipe, dtype=None):
     return VQVAE(
         hidden_units=128,
         residual_units=64,
@@ -32,7 +33,7 @@ def _build_model(dtype=None):
         codebook_size=512,
         codebook_dim=64,
         dtype=dtype,
-        name="vqvae_cifar",
+        name=recipe.name,
     )
 
 
@@ -100,8 +101,7 @@ RECIPE = Recipe(
     evaluation_set=_evaluation_set,
     steps=24_000,
     batch_size=128,
-    learning_rate=1.5e-3,
-    warmup_steps=500,
+    optimizer=AdamPlan(1.5e-3, warmup_steps=500),
     weight_ema=0.999,
     steps_per_epoch=1000,
 )

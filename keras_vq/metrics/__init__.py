@@ -5,6 +5,8 @@ from keras_vq.metrics.bits import bind_likelihood as bind_likelihood
 from keras_vq.metrics.codes import CodebookPerplexity as CodebookPerplexity
 from keras_vq.metrics.codes import CodeCounts as CodeCounts
 from keras_vq.metrics.codes import CodesUsed as CodesUsed
+from keras_vq.metrics.frechet import FrechetDistance as FrechetDistance
+from keras_vq.metrics.frechet import SqueezeNetFeatures as SqueezeNetFeatures
 from keras_vq.metrics.images import PSNR as PSNR
 from keras_vq.metrics.images import SSIM as SSIM
 from keras_vq.metrics.images import ImageMetric as ImageMetric

@@ -13,7 +13,53 @@ _C1 = (0.01 * 255.0) ** 2
 _C2 = (0.03 * 255.0) ** 2
 
 
-class ImageMetric(keras.metrics.Metric):
+class LevelsMetric(keras.metrics.Metric):
+    """Base of the metrics that see images as they would be in a file.
+
+    Args:
+        value_range: Pair of floats. The values of black and white in both
+            arguments of `update_state`: `(-1, 1)`, `(0, 1)` or `(0, 255)`.
+        quantize: bool. Whether to round to whole levels. Without it the values
+            are still clipped to the range.
+        name: str. Name of the metric.
+        dtype: Kept for Keras.
+    """
+
+    def __init__(
+        self,
+        value_range: tuple[float, float] = (-1.0, 1.0),
+        quantize: bool = True,
+        name=None,
+        dtype="float32",
+    ):
+        super().__init__(name=name, dtype=dtype)
+        self.value_range = _checked_range(value_range)
+        self.quantize = quantize
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "value_range": list(self.value_range),
+            "quantize": self.quantize,
+        }
+
+    def _to_levels(self, images, name):
+        images = ops.convert_to_tensor(images)
+        dtype = keras.backend.standardize_dtype(images.dtype)
+        low, high = self.value_range
+        is_float = keras.backend.is_float_dtype(dtype)
+        if not is_float and (low, high) != (0.0, 255.0):
+            raise ValueError(
+                f"Expected floats in [{low:g}, {high:g}]. Received: {name} of "
+                f"dtype {dtype}. Convert them, or give the metric "
+                "`value_range=(0, 255)`."
+            )
+        images = (ops.cast(images, "float32") - low) * (255.0 / (high - low))
+        images = ops.clip(images, 0.0, 255.0)
+        return ops.round(images) if self.quantize else images
+
+
+class ImageMetric(LevelsMetric):
     """Base of the metrics that compare images with their reconstruction.
 
     Both are brought to the scale 0..255, clipped and rounded first, as they
@@ -39,9 +85,7 @@ class ImageMetric(keras.metrics.Metric):
         name=None,
         dtype="float32",
     ):
-        super().__init__(name=name, dtype=dtype)
-        self.value_range = _checked_range(value_range)
-        self.quantize = quantize
+        super().__init__(value_range, quantize, name=name, dtype=dtype)
         self._mean = RunningMean(self)
 
     def update_state(self, images, reconstruction, sample_weight=None):
@@ -68,28 +112,6 @@ class ImageMetric(keras.metrics.Metric):
 
     def result(self):
         return self._mean.value()
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "value_range": list(self.value_range),
-            "quantize": self.quantize,
-        }
-
-    def _to_levels(self, images, name):
-        images = ops.convert_to_tensor(images)
-        dtype = keras.backend.standardize_dtype(images.dtype)
-        low, high = self.value_range
-        is_float = keras.backend.is_float_dtype(dtype)
-        if not is_float and (low, high) != (0.0, 255.0):
-            raise ValueError(
-                f"Expected floats in [{low:g}, {high:g}]. Received: {name} of "
-                f"dtype {dtype}. Convert them, or give the metric "
-                "`value_range=(0, 255)`."
-            )
-        images = (ops.cast(images, "float32") - low) * (255.0 / (high - low))
-        images = ops.clip(images, 0.0, 255.0)
-        return ops.round(images) if self.quantize else images
 
 
 @keras.saving.register_keras_serializable(package="keras_vq")

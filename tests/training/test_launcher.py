@@ -15,6 +15,7 @@ from keras_vq.training import run as run_module
 from keras_vq.training import train as train_module
 from keras_vq.training.card import write_card
 from keras_vq.training.log import EpochLog, training_seconds
+from keras_vq.training.optimization import AdamPlan
 from keras_vq.training.recipe import (
     EvaluationSet,
     Recipe,
@@ -34,7 +35,7 @@ def _images(count, seed):
     ).astype("uint8")
 
 
-def _build_model(dtype=None):
+def _build_model(recipe, dtype=None):
     return keras_vq.models.VQVAE(
         hidden_units=16,
         residual_units=8,
@@ -71,8 +72,7 @@ RECIPE = Recipe(
     evaluation_set=lambda _: EvaluationSet(_images(20, 2), "smooth images."),
     steps=20,
     batch_size=8,
-    learning_rate=1e-2,
-    warmup_steps=2,
+    optimizer=AdamPlan(1e-2, warmup_steps=2),
     weight_ema=0.9,
     steps_per_epoch=5,
 )
@@ -227,7 +227,8 @@ def test_recipe_of_vqvae_cifar_runs(
         validation_data=lambda d, b: recipe.validation_data(d, b).take(1),
     )
     monkeypatch.setattr(
-        "keras_vq.training.recipe.load_recipe", lambda name: shortened
+        "keras_vq.training.recipe.load_recipe",
+        lambda name, variant=None: shortened,
     )
     words = ["vqvae_cifar", "--data-dir", str(data_dir)]
     words += ["--output-dir", str(tmp_path / "out"), "--strategy", strategy]

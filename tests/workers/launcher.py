@@ -12,13 +12,14 @@ from keras_vq import data
 from keras_vq.layers import EMAVectorQuantizer
 from keras_vq.models import VQAutoencoder
 from keras_vq.training import recipe, train
+from keras_vq.training.optimization import AdamPlan
 
 
 def pictures(count, seed):
     return VQAutoencoder.postprocess(images(count, 16, 16, 3, seed=seed))
 
 
-def build_model(dtype=None):
+def build_model(recipe, dtype=None):
     quantizer = EMAVectorQuantizer(8, 4, decay=0.9)
     return VQAutoencoder(encoder(), quantizer, decoder(), dtype=dtype)
 
@@ -38,7 +39,7 @@ def validation_data(data_dir, batch_size):
     return data.from_arrays(pictures(16, 1), batch_size=batch_size).take(2)
 
 
-recipe.load_recipe = lambda name: recipe.Recipe(
+recipe.load_recipe = lambda name, variant=None: recipe.Recipe(
     name=name,
     summary="A tiny model.",
     data="Made in the test.",
@@ -49,8 +50,7 @@ recipe.load_recipe = lambda name: recipe.Recipe(
     evaluation_set=lambda _: recipe.EvaluationSet(pictures(20, 2), "made."),
     steps=8,
     batch_size=8,
-    learning_rate=1e-2,
-    warmup_steps=2,
+    optimizer=AdamPlan(1e-2, warmup_steps=2),
     weight_ema=0.9,
     steps_per_epoch=4,
 )

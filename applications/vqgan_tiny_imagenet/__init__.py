@@ -1,0 +1,1 @@
+"""The recipe, the results and the bundled weights of `vqgan_tiny_imagenet`."""
