@@ -46,9 +46,16 @@ def _build_model(recipe, dtype=None):
         latent_channels=64,
         groups=4,
         codebook_dim=_CODE_DIM,
-        # Moving averages and revival keep all codes in use.
+        # A step uses each code once on average, and the encoder changes fast
+        # at first: with the slower defaults most codes were lost by step 200,
+        # and revival had not yet begun.
         quantizer=EMAVectorQuantizer(
-            _CODES, _CODE_DIM, dtype=dtype, name="quantizer"
+            _CODES,
+            _CODE_DIM,
+            decay=0.97,
+            revival_threshold=0.05,
+            dtype=dtype,
+            name="quantizer",
         ),
         discriminator=PatchGAN(
             filters=32, num_layers=2, dtype=dtype, name="discriminator"
