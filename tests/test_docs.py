@@ -18,6 +18,7 @@ DOCS = pathlib.Path(__file__).parents[1] / "docs"
         "custom_models",
         "losses",
         "vqgan",
+        "large_images",
         "distribution",
     ],
 )

@@ -3,5 +3,6 @@
 from keras_vq.models.autoencoder import VQAutoencoder as VQAutoencoder
 from keras_vq.models.discriminators import Discriminator as Discriminator
 from keras_vq.models.discriminators import PatchGAN as PatchGAN
+from keras_vq.models.tiling import Tiling as Tiling
 from keras_vq.models.vqgan import VQGAN as VQGAN
 from keras_vq.models.vqvae import VQVAE as VQVAE

@@ -14,6 +14,7 @@ from keras_vq.losses import (
 from keras_vq.losses.reduction import batch_mean
 from keras_vq.metrics import CodebookPerplexity, CodesUsed
 from keras_vq.models import images as image_tools
+from keras_vq.models import tiling as tiles
 from keras_vq.models.networks import (
     check_factor,
     check_networks,
@@ -166,12 +167,15 @@ class VQAutoencoder(TrainingMixin, keras.Model):
         factor = getattr(self, "downsample_factor", 1)
         return image_tools.pad_to_multiple(images, factor)
 
-    def encode(self, images):
+    def encode(self, images, tiling=None):
         """Codes of images.
 
         Args:
             images: Float array or tensor of shape `(batch, height, width,
                 channels)`, values in [-1, 1].
+            tiling: A `keras_vq.models.Tiling`, or the size of a tile in
+                pixels, to go through large images tile by tile; the codes are
+                a NumPy array then. None: all at once.
 
         Returns:
             int32 tensor of shape `(batch, height / f, width / f)`, rounded up,
@@ -181,18 +185,21 @@ class VQAutoencoder(TrainingMixin, keras.Model):
             ValueError: If the images are not floats (convert uint8 ones with
                 `preprocess`) or have another shape.
         """
+        if tiling is not None:
+            return tiles.encode(self, images, tiling)
         if not keras.backend.is_keras_tensor(images):
             checks.warn_unless_adapted(self, "encode")
         images = ops.convert_to_tensor(images)
         image_tools.check_images(images, self.channels, self._image_rank)
         return self.quantizer.encode(self.encoder(self._pad(images)))
 
-    def decode(self, codes):
+    def decode(self, codes, tiling=None):
         """Images of codes.
 
         Args:
             codes: Integer array or tensor of shape `(batch, h, w)`, values in
                 `[0, codebook_size)`.
+            tiling: As for `encode`.
 
         Returns:
             Float tensor of shape `(batch, h * f, w * f, channels)`, values
@@ -203,6 +210,8 @@ class VQAutoencoder(TrainingMixin, keras.Model):
             ValueError: If a code lies outside of the codebook, or the codes
                 are no batch of grids.
         """
+        if tiling is not None:
+            return tiles.decode(self, codes, tiling)
         codes = ops.convert_to_tensor(codes)
         rank = len(self.quantizer.indices_shape(self._image_rank))
         if len(codes.shape) != rank:
@@ -211,6 +220,21 @@ class VQAutoencoder(TrainingMixin, keras.Model):
                 f"the batch first. Received: shape {tuple(codes.shape)}"
             )
         return self.decoder(self.quantizer.decode(codes))
+
+    def reconstruct(self, images, tiling=None):
+        """What is left of images after encoding and decoding.
+
+        Args:
+            images: As for `encode`.
+            tiling: As for `encode`.
+
+        Returns:
+            Images like `images`: `model(images)`, or with `tiling` a NumPy
+            array.
+        """
+        if tiling is not None:
+            return tiles.reconstruct(self, images, tiling)
+        return self(images, training=False)
 
     preprocess = staticmethod(image_tools.preprocess)
     postprocess = staticmethod(image_tools.postprocess)

@@ -47,9 +47,9 @@ class Tiling:
 
     Example:
     ```python
-    plan = Tiling(512, overlap=192, passes=2)
-    codes = encode(model, images, plan)
-    images = decode(model, codes, plan)
+    plan = keras_vq.models.Tiling(512, overlap=192, passes=2)
+    codes = model.encode(images, tiling=plan)
+    images = model.decode(codes, tiling=plan)
     ```
     """
 
