@@ -23,12 +23,13 @@ export KERAS_VQ_DATA := $(DATA_DIR)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak lint docs bench clean
+.PHONY: help demo test soak parity lint docs bench clean
 
 help:
 	@echo "make demo    load the bundled model, reconstruct and fine-tune"
 	@echo "make test    ruff and the test suite (PYTEST_ARGS='-k quantizer')"
 	@echo "make soak    the long tests: kills, workers, injected NaNs"
+	@echo "make parity  the networks of others with the same weights"
 	@echo "make lint    ruff check and ruff format --check"
 	@echo "make docs    build the documentation into site/"
 	@echo "make bench   speed and memory, beside PyTorch"
@@ -49,6 +50,11 @@ test: $(VENV)/.installed-$(subst $(COMMA),-,$(TEST_EXTRAS))
 soak: $(VENV)/.installed-$(subst $(COMMA),-,$(TEST_EXTRAS))
 	@$(BIN)/python -m pytest tests/soak -s $(PYTEST_ARGS)
 
+# lpips asks for torchvision, of which it needs only the trunk; the test has it.
+parity: $(VENV)/.installed-cpu-test-bench
+	@$(PIP) install --quiet --no-deps "lpips==0.1.4"
+	@$(BIN)/python -m pytest tests/parity -s $(PYTEST_ARGS)
+
 lint: $(VENV)/.installed-cpu-test
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -58,7 +64,7 @@ docs: $(VENV)/.installed-cpu-docs
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict && \
 	  echo "The documentation is in site/index.html."
 
-bench: $(VENV)/.installed-cpu-bench
+bench: $(VENV)/.installed-cpu-test-bench
 	@$(BIN)/python -m benchmarks
 
 clean:
