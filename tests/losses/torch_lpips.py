@@ -1,7 +1,9 @@
 """LPIPS in PyTorch: the trunks of torchvision, the arithmetic of PyPI lpips."""
 
-import torch
-from torch import nn
+import pytest
+
+torch = pytest.importorskip("torch", reason="compares with PyTorch")
+nn = torch.nn
 
 
 class Fire(nn.Module):
