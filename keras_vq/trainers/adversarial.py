@@ -7,6 +7,7 @@ give the adaptive weight, and one combination of them goes back through the
 networks. The discriminator learns from the same reconstruction.
 """
 
+import keras
 import tensorflow as tf
 
 from keras_vq.losses.adversarial import r1_penalty
@@ -104,7 +105,9 @@ def _judge(model, images, fake):
         real_logits = model.discriminator(images, training=True)
     terms = model.discriminator_losses(real_logits, fake_logits)
     if options.r1_weight:
-        terms["r1_penalty"] = tf.reduce_mean(r1_penalty(slopes))
+        terms["r1_penalty"] = _found_as_gradient(
+            model, tf.reduce_mean(r1_penalty(slopes))
+        )
         terms["discriminator_loss"] += options.r1_weight * terms["r1_penalty"]
     return terms, tf.stack([terms["real_logits"], terms["fake_logits"]])
 
@@ -112,12 +115,25 @@ def _judge(model, images, fake):
 def _slopes(model, images):
     """Logits of images, and the gradient of each image's mean logit."""
     scale = _scale(model.optimizer_groups["discriminator_gradients"][0])
+    images = tf.convert_to_tensor(images)  # An array, if run eagerly.
     with tf.GradientTape() as tape:
         tape.watch(images)
         logits = model.discriminator(images, training=True)
         axes = list(range(1, len(logits.shape)))
         total = tf.reduce_sum(tf.reduce_mean(logits, axes)) * scale
     return logits, tape.gradient(total, images) / scale
+
+
+def _found_as_gradient(model, penalty):
+    """The penalty, or 0 where the slopes went beyond float16.
+
+    That is what a loss scale finds its value by: as with other gradients the
+    losses must be finite then. Those of the penalty itself are not, 0 * inf.
+    """
+    optimizer, _ = model.optimizer_groups["discriminator_gradients"]
+    if not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        return penalty
+    return tf.where(tf.math.is_finite(penalty), penalty, 0.0)
 
 
 def _opposed_loss(model, terms, share):
@@ -136,20 +152,22 @@ def _adaptive_weight(model, images, output, at_error, at_adversarial):
     options = model.adversarial
     if not options.adaptive_weight:
         return tf.constant(1.0)
-    kernel = model.last_layer.kernel
     # The last layer once more, on a tape that knows nothing before it. What it
-    # computes is not needed and is not computed, only its gradient is.
+    # computes is not needed and is not computed, only its gradient is. The
+    # kernel as a tensor, because a frozen one is watched on one replica only.
+    kernel = model.last_layer.kernel
+    value = tf.convert_to_tensor(kernel.value)
     with tf.GradientTape(persistent=True) as tape:
-        tape.watch(kernel.value)
-        again = tf.cast(
-            model.apply_last_layer(output["features"], images), tf.float32
-        )
+        tape.watch(value)
+        with keras.StatelessScope(state_mapping=[(kernel, value)]):
+            again = model.apply_last_layer(output["features"], images)
+        again = tf.cast(again, tf.float32)
     slopes = [
-        tape.gradient(again, kernel.value, output_gradients=gradient)
+        tape.gradient(again, value, output_gradients=gradient)
         for gradient in (at_error, at_adversarial)
     ]
     scale = _scale(model.optimizer_groups["gradients"][0])
-    ours, theirs = (tf.norm(s) / scale for s in all_reduce(dense(slopes)))
+    ours, theirs = (tf.norm(s) / scale for s in all_reduce(slopes))
     weight = ours / (theirs + 1e-4)
     weight = tf.clip_by_value(weight, 0.0, options.max_adaptive_weight)
     # Gradients beyond float16 are what a loss scale finds its value by: let
