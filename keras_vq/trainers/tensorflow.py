@@ -121,6 +121,8 @@ def _clip(model, gradients, replicas):
 
 
 def _clipped(model, optimizer, gradients, replicas):
+    if not present(gradients):
+        return gradients  # Everything is frozen.
     squares = [tf.reduce_sum(tf.square(g)) for g in present(gradients)]
     norm = tf.sqrt(tf.add_n(squares))
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
