@@ -37,6 +37,8 @@ class OptimizerPair(keras.optimizers.Optimizer):
             )
         self.generator = generator
         self.discriminator = discriminator
+        # Of either: callbacks ask for it.
+        self.use_ema = generator.use_ema or discriminator.use_ema
 
     def build_both(self, generator_variables, discriminator_variables):
         """Creates the variables of both optimizers, where that was not done.
