@@ -4,6 +4,9 @@ import keras
 import numpy as np
 from keras import layers
 
+from keras_vq.losses import AdversarialTraining
+from keras_vq.models import VQGAN, PatchGAN
+
 
 def images(*shape, seed=0):
     """Images in [-1, 1], a colour each and some noise: quickly learned."""
@@ -70,3 +73,48 @@ class DenseEncoder(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "latents": self.latents}
+
+
+@keras.saving.register_keras_serializable(package="keras_vq_tests")
+def edge_loss(images, reconstruction):
+    """A perceptual loss without files: how much vertical edges differ."""
+    difference = images - reconstruction
+    edges = difference[:, 1:] - difference[:, :-1]
+    return keras.ops.mean(keras.ops.abs(edges), axis=(1, 2, 3))
+
+
+def vqgan(adversarial=None, critic="batch", **arguments):
+    """The smallest VQGAN, two pixels to a position.
+
+    Args:
+        adversarial: Dict, arguments of `AdversarialTraining`.
+        critic: The discriminator, its normalization, or None for none.
+        **arguments: Of `VQGAN`.
+    """
+    arguments = {
+        "base_channels": 8,
+        "channel_multipliers": (1, 2),
+        "residual_blocks": 1,
+        "attention_factors": (),
+        "middle_attention": False,
+        "latent_channels": 4,
+        "codebook_size": None if "quantizer" in arguments else 8,
+        "codebook_dim": 4,
+        "groups": 4,
+        "perceptual_loss": edge_loss,
+        **arguments,
+    }
+    if isinstance(critic, str):
+        critic = PatchGAN(
+            4,
+            num_layers=1,
+            channels=arguments.get("channels", 3),
+            normalization=critic,
+            dtype=arguments.get("dtype"),
+            name="discriminator",
+        )
+    return VQGAN(
+        discriminator=critic,
+        adversarial=AdversarialTraining(**(adversarial or {})),
+        **arguments,
+    )

@@ -13,10 +13,20 @@ def train(make, images, strategy=None, epochs=1, optimizer=None, **compile):
     keras.utils.set_random_seed(0)
     with scope:
         model = make()
-        model.compile(optimizer or sgd(), **compile)
+        compile_model(model, optimizer or sgd(), **compile)
     model.start = model.get_weights()
     dataset = tf.data.Dataset.from_tensor_slices(images).batch(8)
     model.logs = model.fit(dataset, epochs=epochs, verbose=0).history
+    return model
+
+
+def compile_model(model, optimizer="adam", **arguments):
+    """Compiles any model: a discriminator gets an optimizer like its own."""
+    if getattr(model, "discriminator", None) is not None:
+        optimizer = keras.optimizers.get(optimizer)
+        again = type(optimizer).from_config(optimizer.get_config())
+        arguments["discriminator_optimizer"] = again
+    model.compile(optimizer, **arguments)
     return model
 
 

@@ -50,6 +50,14 @@ class AdversarialMixin:
                 "PatchGAN(num_layers=2), or None to train without. "
                 f"Received: {discriminator!r}"
             )
+        theirs = getattr(discriminator, "channels", channels)
+        if theirs != channels:
+            raise ValueError(
+                "The discriminator must take the images of the model: images "
+                f"of {channels} channels. Make it with channels={channels}. "
+                f"Received: a {type(discriminator).__name__} of "
+                f"channels={theirs}"
+            )
         self.discriminator = discriminator
 
     def _create_training_state(self, loss_names):
@@ -201,22 +209,59 @@ class AdversarialMixin:
 
     # Start values
 
-    def _is_adapted(self) -> bool:
+    def _check_sizes(self, images):
         adversary = self.discriminator
-        return super()._is_adapted() and (
+        if adversary is None or min(images.shape[1:3]) >= (
+            smallest := adversary.minimum_size
+        ):
+            return
+        raise ValueError(
+            "The discriminator of this model takes images of "
+            f"{smallest} x {smallest} pixels or more. Use larger images, a "
+            "discriminator of smaller patches, such as "
+            "PatchGAN(num_layers=2), or `discriminator=None`. Received: shape "
+            f"{tuple(images.shape)}"
+        )
+
+    def _is_ready(self) -> bool:
+        adversary = self.discriminator
+        return self._is_adapted() and (
             adversary is None or adversary.initialized
         )
 
     def _adapt_what_is_new(self, data):
         # A codebook that was loaded keeps its codes.
-        if not super()._is_adapted():
+        if self._is_adapted():
+            self._adapt_discriminator(data)
+        else:
             self.adapt(data)
-        if not self._is_adapted():
-            if workers.is_chief(self):
-                images = checks.first_batch(data)
-                checks.check_finite(images)
-                self.discriminator.adapt(ops.convert_to_tensor(images))
-            workers.share(self.discriminator.weights, self)
+
+    def adapt(self, data, latents_per_code: int = 64):
+        """Starts the codebook, and a discriminator that has not started yet.
+
+        Args:
+            data: Images as an array, or a data set as `fit` takes it. The
+                discriminator takes the first batch, of which it must be
+                possible to read it twice.
+            latents_per_code: Integer. So many latents per code are collected
+                (or all there are).
+        """
+        super().adapt(data, latents_per_code)
+        if not self._is_ready():
+            self._adapt_discriminator(data)
+
+    def _adapt_discriminator(self, data):
+        if workers.is_chief(self):
+            images = checks.first_batch(data)
+            if images is None:
+                raise ValueError(
+                    "The discriminator starts from a batch of images, and "
+                    "this kind of data can be read only once. Give an array "
+                    f"or a data set. Received: {type(data).__name__}"
+                )
+            checks.check_finite(images)
+            self.discriminator.adapt(ops.convert_to_tensor(images))
+        workers.share(self.discriminator.weights, self)
 
     # The losses
 
@@ -283,6 +328,16 @@ class AdversarialMixin:
         """Those of the metrics that evaluation has values for."""
         left_out = self._adversarial_terms
         return {name: v for name, v in logs.items() if name not in left_out}
+
+    def _get_metrics_result_or_logs(self, logs):
+        # Keras takes the results over all replicas only where the step logs
+        # all of them, which evaluation does not; else the mean of the
+        # replicas' own, wrong where their parts differ in size. It has no
+        # public name for this.
+        results = self.get_metrics_result()
+        if isinstance(logs, dict) and set(logs) <= set(results):
+            return {name: results[name] for name in logs}
+        return super()._get_metrics_result_or_logs(logs)
 
 
 def _checked_options(options):

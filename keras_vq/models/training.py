@@ -271,8 +271,9 @@ class TrainingMixin(SavingMixin):
         batch = checks.first_batch(x, batch_size)
         if batch is not None:
             check_images(batch, self.channels, self._image_rank)
+            self._check_sizes(batch)
             checks.warn_about_range(batch)
-        if self.compiled and not workers.chief_says(self._is_adapted(), self):
+        if self.compiled and not workers.chief_says(self._is_ready(), self):
             if batch is None and x is not None:
                 raise ValueError(
                     "The codebook has no start values yet, and this kind of "
@@ -361,8 +362,16 @@ class TrainingMixin(SavingMixin):
         checks.check_batch(args[-1])
         return trainers.backend_step().test_step(self, *args)
 
+    def _check_sizes(self, images):
+        """Refuses images that only training cannot take."""
+
     def _is_adapted(self) -> bool:
+        """Whether the codebook has its start values."""
         return self.quantizer.initialized
+
+    def _is_ready(self) -> bool:
+        """Whether everything that is trained has its start values."""
+        return self._is_adapted()
 
     def _adapt_what_is_new(self, data):
         self.adapt(data)

@@ -98,11 +98,12 @@ def check_batch(batch):
 
 def check_adapted(model):
     """Refuses a step with a codebook of random numbers."""
-    if not model._is_adapted():
+    if not model._is_ready():
         raise ValueError(
-            "The codebook has no start values yet, and one step after another "
-            "on random ones would not give it any. Call `model.adapt(images)` "
-            "once before `train_on_batch`. (`fit` does it by itself.)"
+            "The codebook, or the discriminator, has no start values yet, and "
+            "one step after another on random ones would not give it any. "
+            "Call `model.adapt(images)` once before `train_on_batch`. (`fit` "
+            "does it by itself.)"
         )
 
 
