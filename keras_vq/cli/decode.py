@@ -37,7 +37,7 @@ def add_parser(commands) -> None:
         "target", metavar="OUTDIR", type=Path, help="folder of the images"
     )
     options.add_preset(parser, "the one that the file names")
-    options.add_batch_size(parser)
+    options.add_computing(parser)
     options.add_writing(parser)
     parser.set_defaults(run=run)
 
@@ -85,7 +85,7 @@ def _load(arguments: argparse.Namespace, content):
             f"Received: {_identity(preset, found)}. Give the preset that "
             "encoded them with --preset"
         )
-    return Tokenizer.load(preset)
+    return Tokenizer.load(preset, arguments.tile_size)
 
 
 def _identity(preset: str, sha256: str) -> str:

@@ -65,7 +65,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     files = find_images(source)
     check_outputs([target], arguments.overwrite, [f.path for f in files])
-    tokenizer = Tokenizer.load(arguments.preset or options.DEFAULT_PRESET)
+    tokenizer = Tokenizer.load(
+        arguments.preset or options.DEFAULT_PRESET, arguments.tile_size
+    )
     reader = ImageReader(
         files,
         tokenizer.model.channels,

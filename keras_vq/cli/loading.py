@@ -14,7 +14,8 @@ def weights_sha256(preset: str) -> str:
     """SHA-256 of a preset's weight file, as it is checked at loading."""
     from keras_vq.presets.source import open_source
 
-    return open_source(preset).files["model.weights.h5"]["sha256"]
+    source = open_source(preset, load_parts=False)
+    return source.files["model.weights.h5"]["sha256"]
 
 
 @dataclasses.dataclass
@@ -25,37 +26,47 @@ class Tokenizer:
         preset: name or folder of the preset.
         weights_sha256: SHA-256 of its weights.
         model: the `keras_vq.models.VQAutoencoder`.
+        tiling: how images are cut into tiles, or None.
     """
 
     preset: str
     weights_sha256: str
     model: Any
+    tiling: Any = None
 
     @classmethod
-    def load(cls, preset: str) -> "Tokenizer":
+    def load(cls, preset: str, tile_size: int | None = None) -> "Tokenizer":
         """Loads a preset; its weights are compared with their hash."""
         load_package()
-        from keras_vq.models import VQAutoencoder
+        from keras_vq.models import Tiling, VQAutoencoder
 
         sha256 = weights_sha256(preset)
-        model = VQAutoencoder.from_preset(preset)
+        model = VQAutoencoder.from_preset(preset, load_parts=False)
         if model.channels not in (1, 3):
             raise CommandError(
                 f"image files have 1 or 3 channels, and {preset} is a model "
                 f"of {model.channels}. Use it from Python"
             )
-        return cls(preset, sha256, model)
+        factor = model.downsample_factor
+        if tile_size is not None and tile_size % factor:
+            raise CommandError(
+                f"the tiles of {preset} need sides that are multiples of "
+                f"{factor} pixels. Received: --tile-size {tile_size}"
+            )
+        tiling = None if tile_size is None else Tiling(tile_size)
+        return cls(preset, sha256, model, tiling)
 
     def encode(self, images: np.ndarray) -> np.ndarray:
         """Codes of uint8 images (batch, height, width, channels)."""
-        codes = self.model.encode(self.model.preprocess(images))
-        return np.asarray(codes)
+        images = self.model.preprocess(images)
+        return np.asarray(self.model.encode(images, tiling=self.tiling))
 
     def decode(
         self, codes: Sequence[np.ndarray], size: tuple[int, int]
     ) -> np.ndarray:
         """uint8 images of grids of codes, all cut to (height, width)."""
-        images = self.model.decode(np.stack(codes).astype("int32"))
+        codes = np.stack(codes).astype("int32")
+        images = self.model.decode(codes, tiling=self.tiling)
         images = np.asarray(self.model.postprocess(images))
         return images[:, : size[0], : size[1]]
 

@@ -47,11 +47,11 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
         help="go on when an image cannot be read; it is named at the end and "
         "the exit status is 1",
     )
-    add_batch_size(parser)
+    add_computing(parser)
 
 
-def add_batch_size(parser: argparse.ArgumentParser) -> None:
-    """Adds `--batch-size`."""
+def add_computing(parser: argparse.ArgumentParser) -> None:
+    """Adds `--batch-size` and `--tile-size`, which bound the memory."""
     parser.add_argument(
         "--batch-size",
         metavar="N",
@@ -59,6 +59,13 @@ def add_batch_size(parser: argparse.ArgumentParser) -> None:
         default=16,
         help="images of the same size that are computed at once (default: "
         "%(default)s)",
+    )
+    parser.add_argument(
+        "--tile-size",
+        metavar="N",
+        type=positive,
+        help="go through images tile by tile, N x N pixels at a time: for "
+        "images too large for the memory (default: each image at once)",
     )
 
 

@@ -67,7 +67,9 @@ def run(arguments: argparse.Namespace) -> int:
     check_outputs(
         outputs, arguments.overwrite, inputs=[file.path for file in files]
     )
-    tokenizer = Tokenizer.load(arguments.preset or options.DEFAULT_PRESET)
+    tokenizer = Tokenizer.load(
+        arguments.preset or options.DEFAULT_PRESET, arguments.tile_size
+    )
     reader = ImageReader(
         files,
         tokenizer.model.channels,

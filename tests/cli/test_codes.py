@@ -273,3 +273,38 @@ def test_folders_that_cannot_be_written(
     message = fails("encode", photos, closed / "new" / "codes.npz", *options)
     assert "may not write" in message and str(closed) in message
     assert list(closed.iterdir()) == []
+
+
+def test_tiles_give_the_codes_and_images_of_the_whole(
+    program, preset, tmp_path
+):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (25, 30, 3)).repeat(16, 0).repeat(14, 1)
+    save(tmp_path / "large.png", image)
+    common = ["--preset", preset]
+    tiled = [*common, "--tile-size", "384"]
+    for name, options in (("whole", common), ("tiled", tiled)):
+        file = tmp_path / f"{name}.npz"
+        command = ("encode", tmp_path / "large.png", file, *options)
+        assert program(*command)[0] == 0
+        assert program("decode", file, tmp_path / name, *options)[0] == 0
+    codes = [
+        np.load(tmp_path / f"{n}.npz")["codes"] for n in ("whole", "tiled")
+    ]
+    assert codes[0].shape == (1, 100, 105) and len(np.unique(codes[0])) > 8
+    np.testing.assert_array_equal(*codes)
+    images = [load(tmp_path / n / "large.png") for n in ("whole", "tiled")]
+    # Rounding to bytes, of which sums in another order change a few.
+    np.testing.assert_allclose(
+        images[0].astype("int32"), images[1].astype("int32"), atol=1
+    )
+
+
+def test_tiles_of_a_size_that_no_code_has(program, preset, tmp_path):
+    save(tmp_path / "image.png", np.zeros((16, 16, 3)))
+    command = ("encode", tmp_path / "image.png", tmp_path / "codes.npz")
+    status, _, error = program(
+        *command, "--preset", preset, "--tile-size", "50"
+    )
+    assert status == 1 and "multiples of 4 pixels" in error
+    assert not (tmp_path / "codes.npz").exists()
