@@ -45,7 +45,7 @@ went on with the same data for the other {rest}.
 # better.
 _COLUMNS = (
     ("LPIPS ↓", "lpips", "{:.4f}"),
-    ("Fréchet distance ↓", "frechet_distance", "{:.3f}"),
+    ("Fréchet distance ↓", "frechet_distance", "{:.1f}"),
     ("PSNR ↑", "psnr_db", "{:.2f} dB"),
     ("SSIM ↑", "ssim", "{:.4f}"),
     ("MSE ↓", "mse", "{:.5f}"),

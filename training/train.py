@@ -122,7 +122,7 @@ def _figures(results) -> str:
     texts = [f"{figures['psnr_db']:.2f} dB PSNR"]
     if "lpips" in figures:
         texts.append(f"LPIPS {figures['lpips']:.4f}")
-        texts.append(f"Fréchet distance {figures['frechet_distance']:.3f}")
+        texts.append(f"Fréchet distance {figures['frechet_distance']:.1f}")
     texts.append(
         f"{figures['codes_used']} of {figures['codebook_size']} codes used"
     )

@@ -31,6 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
     load_package()
     from keras_vq import presets
+    from keras_vq.presets.registry import unpublished_recipes
 
     entries = [presets.preset_info(name) for name in presets.list_presets()]
     if arguments.json:
@@ -49,6 +50,12 @@ def run(arguments: argparse.Namespace) -> int:
     for row in rows:
         cells = [c.ljust(w) for c, w in zip(row, widths, strict=True)]
         print("  ".join(cells).rstrip())
+    unpublished = unpublished_recipes()
+    if unpublished:
+        print(
+            f"\nRecipes without weights yet: {', '.join(unpublished)}. "
+            "'keras-vq train NAME' makes them."
+        )
     return 0
 
 

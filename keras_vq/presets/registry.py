@@ -131,6 +131,11 @@ def get_entry(name: str) -> PresetEntry:
     known = sorted(list_presets())
     close = difflib.get_close_matches(name, known, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
+    if name in unpublished_recipes():
+        hint = (
+            " It is a recipe whose weights nobody has published: train it "
+            f"with `keras-vq train {name}`."
+        )
     raise UnknownPresetError(
         f"There is no preset {name!r}.{hint} Known presets: {known}. "
         "Expected one of them, a preset directory (such as "
@@ -153,8 +158,23 @@ def _read_registry(path: pathlib.Path) -> dict[str, PresetEntry]:
     }
 
 
+def unpublished_recipes() -> list[str]:
+    """Names of the recipes that are installed and have no weights yet."""
+    names = {
+        path.parent.name
+        for root in _application_folders()
+        for path in root.glob("*/recipe.py")
+    }
+    return sorted(names - set(registry()))
+
+
 def bundled_directories(name: str) -> list[pathlib.Path]:
     """Folders that may hold a bundled preset, the most likely first."""
+    directories = [root / name / "preset" for root in _application_folders()]
+    return list(dict.fromkeys(directories))
+
+
+def _application_folders() -> list[pathlib.Path]:
     roots = []
     # Found without importing the recipes, whose own imports cost time.
     spec = importlib.util.find_spec("keras_vq.applications")
@@ -162,5 +182,4 @@ def bundled_directories(name: str) -> list[pathlib.Path]:
         roots += spec.submodule_search_locations or []
     # A checkout on the path that was never installed.
     roots.append(pathlib.Path(__file__).parents[2] / "applications")
-    directories = [pathlib.Path(root) / name / "preset" for root in roots]
-    return list(dict.fromkeys(directories))
+    return [pathlib.Path(root) for root in roots]

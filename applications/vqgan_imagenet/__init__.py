@@ -1,0 +1,1 @@
+"""The recipes of VQGANs for ImageNet at 256 pixels, without weights yet."""

@@ -1,0 +1,303 @@
+"""Recipes with a discriminator: phases, comparison, published weights."""
+
+import dataclasses
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+import keras_vq
+from keras_vq.losses import lpips_files
+from keras_vq.trainers.state import training_variables
+from keras_vq.training import run as run_module
+from keras_vq.training import train as train_module
+from keras_vq.training.baseline import read_baseline
+from keras_vq.training.card import write_card
+from keras_vq.training.evaluation import Evaluation, published_files
+from keras_vq.training.optimization import AdamPlan
+from keras_vq.training.recipe import EvaluationSet, Recipe, load_recipe
+from keras_vq.training.run import Run
+from keras_vq.utils.snapshots import newest_snapshot
+
+
+def _images(count, seed, size=16):
+    rng = np.random.default_rng(seed)
+    corners = rng.uniform(0, 255, (count, size // 8, size // 8, 3))
+    return corners.repeat(8, axis=1).repeat(8, axis=2).astype("uint8")
+
+
+def _small_networks(**kwargs):
+    return keras_vq.models.VQGAN(
+        base_channels=4,
+        channel_multipliers=(1, 2),
+        residual_blocks=1,
+        attention_factors=(),
+        middle_attention=False,
+        latent_channels=4,
+        groups=2,
+        discriminator=keras_vq.models.PatchGAN(
+            filters=4, num_layers=1, name="discriminator"
+        ),
+        **kwargs,
+    )
+
+
+def _build_model(recipe, dtype=None):
+    return _small_networks(
+        codebook_dim=4,
+        codebook_size=8,
+        adversarial=recipe.adversarial_training(),
+        perceptual_loss=None,
+        dtype=dtype,
+    )
+
+
+def _train_data(data_dir, batch_size, seed):
+    return keras_vq.data.from_arrays(
+        _images(64, 0),
+        batch_size=batch_size,
+        seed=seed,
+        shuffle=True,
+        repeat=True,
+    )
+
+
+def _validation_data(data_dir, batch_size):
+    return keras_vq.data.from_arrays(_images(8, 1), batch_size=batch_size)
+
+
+RECIPE = Recipe(
+    name="tiny",
+    summary="A tiny VQGAN.",
+    data="Made in the test.",
+    licence="CC0-1.0",
+    build_model=_build_model,
+    train_data=_train_data,
+    validation_data=_validation_data,
+    evaluation_set=lambda _: EvaluationSet(_images(20, 2), "squares."),
+    steps=8,
+    batch_size=4,
+    optimizer=AdamPlan(1e-2, warmup_steps=1),
+    discriminator_optimizer=AdamPlan(1e-3, beta_1=0.5),
+    discriminator_start=0.5,
+    weight_ema=0.9,
+    steps_per_epoch=2,
+)
+WITHOUT = dataclasses.replace(RECIPE, discriminator_start=None)
+
+
+def _final(run):
+    """The newest checkpoint's variables of the model, by their paths."""
+    _, arrays, _ = newest_snapshot(run.checkpoints)
+    variables = training_variables(run_module._model(RECIPE, run))["model"]
+    return {v.path: arrays[f"model/{i}"] for i, v in enumerate(variables)}
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """A run that was stopped, and went on without and with."""
+    folder = tmp_path_factory.mktemp("runs")
+    first = Run(None, folder / "with", stop_after=4)
+    assert run_module.train(RECIPE, first) == {}
+    assert not (first.output_dir / "preset").exists()
+    shutil.copytree(folder / "with", folder / "without")
+    begun = _final(first)
+    without = Run(None, folder / "without", resume=True)
+    run_module.train(WITHOUT, without)
+    baseline = folder / "without"
+    run = Run(None, folder / "with", resume=True, baseline=baseline)
+    results = run_module.train(RECIPE, run)
+    return {"run": run, "without": without, "begun": begun, "results": results}
+
+
+def test_discriminator_learns_in_the_second_half_only(both):
+    before, after, without = (
+        both["begun"],
+        _final(both["run"]),
+        _final(both["without"]),
+    )
+    judges = [path for path in before if path.startswith("discriminator/")]
+    for path in judges:
+        np.testing.assert_array_equal(without[path], before[path], path)
+        assert np.any(after[path] != before[path]), path
+    decoder = [p for p in before if p.startswith("conv_out/")]
+    assert len(judges) > 5 and len(decoder) >= 2
+    for path in decoder:
+        assert np.any(after[path] != without[path]), path
+    assert after["vqgan/steps"] == without["vqgan/steps"] == 8
+
+
+def test_results_compare_both_runs(both):
+    run, results = both["run"], both["results"]
+    other = json.loads(
+        (both["without"].output_dir / "results.json").read_text()
+    )
+    compared = results["without_discriminator"]
+    assert compared["evaluation"] == other["evaluation"]
+    assert other["training"]["discriminator_start"] is None
+    assert results["training"]["discriminator_start"] == 4
+    assert results["training"]["steps"] == other["training"]["steps"] == 8
+    card = (run.output_dir / "README.md").read_text()
+    assert card == write_card(results)
+    assert f"| without | {other['evaluation']['psnr_db']:.2f} dB |" in card
+    assert f"| with | {results['evaluation']['psnr_db']:.2f} dB |" in card
+    assert (run.output_dir / "comparison.png").stat().st_size > 0
+
+
+def test_preset_holds_the_discriminator_if_it_has_learned(both):
+    files = {
+        kind: {p.name for p in (both[kind].output_dir / "preset").iterdir()}
+        for kind in ("run", "without")
+    }
+    part = {"discriminator.weights.h5"}
+    assert files["run"] - files["without"] == part
+    results = both["results"]
+    assert 0 < results["parts"]["discriminator"] < results["parameters"]
+    preset = str(both["run"].output_dir / "preset")
+    kernel = (
+        keras_vq.models.VQGAN.from_preset(preset).discriminator.main[0].kernel
+    )
+    np.testing.assert_allclose(
+        kernel.numpy(), _final(both["run"])[kernel.path], atol=1e-4
+    )
+
+
+def test_baseline_must_be_the_same_run(both):
+    results = both["results"]
+    folder = both["without"].output_dir
+    changed = {**results, "training": {**results["training"], "steps": 9}}
+    with pytest.raises(ValueError, match="differs in steps"):
+        read_baseline(folder, changed)
+    with pytest.raises(ValueError, match="differs in discriminator_start"):
+        read_baseline(both["run"].output_dir, results)
+    with pytest.raises(FileNotFoundError, match="finished run"):
+        read_baseline(folder / "preset", results)
+
+
+def test_start_after_the_end_is_refused(tmp_path):
+    late = dataclasses.replace(RECIPE, discriminator_start=100)
+    with pytest.raises(ValueError, match="after the end of training"):
+        run_module.train(late, Run(None, tmp_path / "late"))
+
+
+def test_learning_rates_keep_their_ratio():
+    changed = RECIPE.with_learning_rate(0.05)
+    assert changed.optimizer.learning_rate == pytest.approx(0.05)
+    other = changed.discriminator_optimizer
+    assert other.learning_rate == pytest.approx(0.005)
+    recipe = load_recipe("vqgan_imagenet").with_learning_rate(1.0)
+    assert recipe.optimizer.peak(256) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("text", ["1.0", "-0.1", "half", "nan"])
+def test_discriminator_start_is_steps_or_a_fraction(text, capsys):
+    words = ["train", "vqgan_tiny_imagenet", "--data-dir", "none"]
+    words += ["--discriminator-start", text]
+    assert keras_vq.cli.main(words) == 2
+    assert f"Received: {text}" in capsys.readouterr().err
+
+
+def test_recipes_without_discriminator_refuse_its_options(capsys):
+    words = ["train", "vqvae_cifar", "--data-dir", "none"]
+    assert keras_vq.cli.main([*words, "--without-discriminator"]) == 1
+    assert "in any case" in capsys.readouterr().err
+
+
+# Published weights
+
+
+def test_weights_are_found_in_the_data_directory(tmp_path, monkeypatch):
+    inner = tmp_path / "weights" / "lpips"
+    inner.mkdir(parents=True)
+    monkeypatch.setenv(lpips_files.FOLDERS_VARIABLE, "/elsewhere")
+    with published_files(tmp_path):
+        found = os.environ[lpips_files.FOLDERS_VARIABLE].split(os.pathsep)
+        assert found == ["/elsewhere", str(inner.parent), str(inner)]
+    assert os.environ[lpips_files.FOLDERS_VARIABLE] == "/elsewhere"
+    monkeypatch.delenv(lpips_files.FOLDERS_VARIABLE)
+    with published_files(None):
+        assert not os.environ[lpips_files.FOLDERS_VARIABLE]
+    assert lpips_files.FOLDERS_VARIABLE not in os.environ
+
+
+def test_evaluation_with_lpips(data_dir):
+    """Figures of a model that gives its images back: only rounding is lost."""
+
+    class Copy:
+        preprocess = staticmethod(keras_vq.models.VQGAN.preprocess)
+        postprocess = staticmethod(keras_vq.models.VQGAN.postprocess)
+        quantizer = keras_vq.layers.VectorQuantizer(4, 2)
+
+        def encode(self, images):
+            self.images = images
+            return np.zeros((len(images), 2, 2), "int32")
+
+        def decode(self, codes):
+            return self.images
+
+        def bits_per_image(self, height, width):
+            return 8
+
+    images = EvaluationSet(_images(30, 0, 32), "squares.")
+    with published_files(data_dir):
+        evaluation = Evaluation(images, "squeeze", batch_size=20)
+    figures = evaluation.measure(Copy())
+    assert figures["lpips"] == 0
+    assert figures["frechet_distance"] < 1e-3
+    assert (figures["psnr_db"], figures["mse"]) == (100.0, 0)
+    assert figures["codes_used"] == 1
+    assert "squeeze.pth" in figures["protocol"]
+    assert "no FID" in figures["protocol"]
+    assert str(data_dir) not in figures["protocol"]
+
+
+# The recipes of the repository
+
+
+def _small_evaluation(recipe, data_dir):
+    images = next(iter(recipe.validation_data(data_dir, 8))).numpy()
+    images = keras_vq.models.VQGAN.postprocess(images)
+    return EvaluationSet(images, "few.")
+
+
+def test_recipe_of_vqgan_tiny_imagenet_runs(
+    data_dir, tmp_path, monkeypatch, mirrored_is_two_replicas
+):
+    """The command line on real data, both phases, over two replicas."""
+    recipe = load_recipe("vqgan_tiny_imagenet")
+    few = _small_evaluation(recipe, data_dir)
+    shortened = dataclasses.replace(
+        recipe,
+        evaluation_set=lambda _: few,
+        validation_data=lambda d, b: recipe.validation_data(d, b).take(1),
+    )
+    monkeypatch.setattr(
+        "keras_vq.training.recipe.load_recipe",
+        lambda name, variant=None: shortened,
+    )
+    words = ["vqgan_tiny_imagenet", "--data-dir", str(data_dir)]
+    words += ["--output-dir", str(tmp_path), "--strategy", "mirrored"]
+    words += ["--steps", "2", "--steps-per-epoch", "1", "--batch-size", "4"]
+    assert train_module.main(words) == 0
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["training"]["steps"] == 2
+    assert results["training"]["skipped_steps"] == 0
+    assert results["training"]["discriminator_start"] == 1
+    assert 0 < results["evaluation"]["lpips"] < 2
+    sizes = [p.stat().st_size for p in (tmp_path / "preset").iterdir()]
+    assert sum(sizes) < 12e6
+    log = np.genfromtxt(tmp_path / "log.csv", delimiter=",", names=True)
+    assert log["adaptive_weight"][0] == 0 < log["adaptive_weight"][1]
+
+
+def test_original_tiny_imagenet_folders_are_read(tmp_path):
+    folder = tmp_path / "tiny-imagenet-200" / "train" / "n01443537" / "images"
+    folder.mkdir(parents=True)
+    keras_vq.utils.write_png(folder / "a.png", _images(1, 0, 64)[0])
+    recipe = load_recipe("vqgan_tiny_imagenet")
+    batch = next(iter(recipe.train_data(tmp_path, batch_size=2, seed=0)))
+    assert batch.shape == (2, 64, 64, 3)
+    with pytest.raises(FileNotFoundError, match="tiny-imagenet-200"):
+        recipe.validation_data(tmp_path / "none", 2)
