@@ -46,7 +46,11 @@ def gradients(model, images, share):
     adversarial_at_image = judging.gradient(adversarial, fake)
 
     weight = _adaptive_weight(
-        model, images, output, error_at_image, adversarial_at_image
+        model,
+        images,
+        output["features"],
+        (error_at_image, adversarial_at_image),
+        share,
     )
     factor = weight * model.adversarial_weight()
     at_image = error_at_image + factor * adversarial_at_image
@@ -147,27 +151,34 @@ def _discriminator_gradients(model, tape, loss):
     return {name: dense(tape.gradient(loss, variables))}
 
 
-def _adaptive_weight(model, images, output, at_error, at_adversarial):
-    """The weight that makes both gradients at the last kernel alike."""
+def _adaptive_weight(model, images, features, at_image, share):
+    """The weight that makes both gradients at the last kernel alike.
+
+    `at_image` are both gradients at the reconstruction, times `share`.
+    """
     options = model.adversarial
     if not options.adaptive_weight:
         return tf.constant(1.0)
     # The last layer once more, on a tape that knows nothing before it. What it
     # computes is not needed and is not computed, only its gradient is. The
-    # kernel as a tensor, because a frozen one is watched on one replica only.
+    # kernel as a tensor, so that there is a gradient of a frozen one, too.
     kernel = model.last_layer.kernel
     value = tf.convert_to_tensor(kernel.value)
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(value)
         with keras.StatelessScope(state_mapping=[(kernel, value)]):
-            again = model.apply_last_layer(output["features"], images)
+            again = model.apply_last_layer(features, images)
         again = tf.cast(again, tf.float32)
     slopes = [
         tape.gradient(again, value, output_gradients=gradient)
-        for gradient in (at_error, at_adversarial)
+        for gradient in at_image
     ]
+    *slopes, share = all_reduce([*slopes, tf.convert_to_tensor(share)])
+    # A micro-batch is a part of the batch, on all replicas together; one
+    # without images has no gradients either.
     scale = _scale(model.optimizer_groups["gradients"][0])
-    ours, theirs = (tf.norm(s) / scale for s in all_reduce(slopes))
+    scale *= tf.where(share > 0.0, share, 1.0)
+    ours, theirs = (tf.norm(slope) / scale for slope in slopes)
     weight = ours / (theirs + 1e-4)
     weight = tf.clip_by_value(weight, 0.0, options.max_adaptive_weight)
     # Gradients beyond float16 are what a loss scale finds its value by: let

@@ -282,10 +282,6 @@ def test_perceptual_loss_of_torch(lpips):
     _assert_same_update(model, twin)
 
 
-@pytest.mark.xfail(
-    reason="the adaptive weight adds 1e-4 to a norm that is already "
-    "multiplied by the micro-batch's share of the images"
-)
 def test_accumulation_of_torch():
     """Each micro-batch has its own adaptive weight; their mean is logged."""
     model, twin = _pair(
