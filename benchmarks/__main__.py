@@ -9,6 +9,7 @@ import sys
 NAMES = (
     "nearest_code",
     "training_step",
+    "vqgan_step",
     "step_overhead",
     "import_time",
     "data_throughput",

@@ -53,6 +53,32 @@ def training_step(results: dict) -> str:
     return "\n\n".join([unit, _table(head, rows), "\n".join(notes)])
 
 
+def vqgan_step(results: dict) -> str:
+    """Seconds, share of a convolution's rate and memory of each process."""
+    names = list(results["peak_mb"])
+    rows, notes = [], []
+    for task, seconds in results["median_seconds"].items():
+        shares = results["share_of_convolution"][task]
+        cells = [f"{seconds[n]:.2f} ({shares[n]:.0%})" for n in names]
+        rows.append([f"{task}, seconds", *cells])
+        ratios = dict(results["ratio"][task])
+        target = ratios.pop("target_ratio")
+        notes += [
+            f"- {task}: {ratio:.2f} times {name} (aim for eager: {target})."
+            for name, ratio in ratios.items()
+        ]
+    peaks = [f"{results['peak_mb'][name]:,}" for name in names]
+    rows.append(["most memory held, MB", *peaks])
+    rate = results["convolution_gflops_per_second"]
+    total = results["gflops"]["step"] / 1000
+    text = (
+        f"Medians; in brackets the share of {rate:.0f} GFLOP/s, which a bare "
+        f"3x3 convolution reached in the same rounds. The step needs "
+        f"{total:.2f} TFLOP."
+    )
+    return "\n\n".join([text, _table(["", *names], rows), "\n".join(notes)])
+
+
 def step_overhead(results: dict) -> str:
     """Milliseconds of both steps, and images a second of replicas."""
     times = results["median_ms"]
@@ -112,6 +138,7 @@ def import_time(results: dict) -> str:
 
 SECTIONS = {
     "training_step": training_step,
+    "vqgan_step": vqgan_step,
     "step_overhead": step_overhead,
     "nearest_code": nearest_code,
     "import_time": import_time,

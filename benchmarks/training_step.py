@@ -87,10 +87,9 @@ TORCH = {
 class Worker:
     """Process of one framework; see `step_worker`."""
 
-    def __init__(self, framework, request):
+    def __init__(self, framework, request, module="benchmarks.step_worker"):
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.step_worker", framework]
-            + [json.dumps(request)],
+            [sys.executable, "-m", module, framework] + [json.dumps(request)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
