@@ -6,6 +6,7 @@ from keras import ops
 from keras_vq.layers.checkpointing import checkpointed
 from keras_vq.layers.convolution import PaddedConv2D
 from keras_vq.layers.group_normalization import GroupNormalization
+from keras_vq.layers.normalized_swish import normalized_swish
 from keras_vq.layers.resampling import torch_initializer
 
 
@@ -74,8 +75,8 @@ class GroupResidualBlock(keras.layers.Layer):
         return checkpointed(self, self._block, inputs)
 
     def _block(self, inputs):
-        x = self.conv_1(ops.silu(self.norm_1(inputs)))
-        x = ops.silu(self.norm_2(x))
+        x = self.conv_1(normalized_swish(self.norm_1, inputs))
+        x = normalized_swish(self.norm_2, x)
         skip = inputs if self.shortcut is None else self.shortcut(inputs)
         # The bias comes last: see `ResidualBlock`. The casts are for the
         # backward pass of a checkpointed block, where Keras makes none.
