@@ -5,19 +5,23 @@ any batch, on any replica or micro-batch, without another graph.
 """
 
 import contextlib
+from unittest import mock
 
 import keras
+import networks
 import numpy as np
 import tensorflow as tf
 from keras import layers, ops
 from networks import decoder, images
-from replicas import values, variables
+from replicas import compile_model, values, variables
 
 from keras_vq.layers import EMAVectorQuantizer
-from keras_vq.models import VQAutoencoder
+from keras_vq.models import PatchGAN, VQAutoencoder
+from keras_vq.models.vqgan_networks import VQGANNetworks
 
 # Values that no image has, exact in all policies.
 LOSS, GRADIENT, LATENTS, STATISTICS, HUGE = 2.0, 3.0, 4.0, 5.0, 6.0
+LOGITS, OPPOSED = 7.0, 8.0
 FAULTS = {
     "loss": LOSS,
     "gradient": GRADIENT,
@@ -28,6 +32,8 @@ FAULTS = {
     "NaN image": np.nan,
     "infinite image": np.inf,
 }
+# Of the discriminator, in real images.
+CRITIC_FAULTS = {"logits": LOGITS, "discriminator gradient": OPPOSED}
 # A latent that marks its batch for the quantizer.
 _MARK = 96.0
 
@@ -45,24 +51,50 @@ def _faulty_gradient(x, code):
 
 @keras.saving.register_keras_serializable(package="keras_vq_tests")
 class FaultyEncoder(layers.Layer):
-    """Convolutions and batch normalization, and the faults."""
+    """Convolutions and batch normalization, and the faults.
 
-    def __init__(self, **kwargs):
+    Args:
+        network: Another network, which has the faults instead.
+    """
+
+    def __init__(self, network=None, **kwargs):
         super().__init__(**kwargs)
         dtype = self.dtype_policy
-        self.first = layers.Conv2D(8, 4, 2, "same", dtype=dtype)
-        self.norm = layers.BatchNormalization(dtype=dtype)
-        self.second = layers.Conv2D(4, 4, 2, "same", dtype=dtype)
+        self.network = network or keras.Sequential(
+            [
+                keras.Input((None, None, 3)),
+                layers.Conv2D(8, 4, 2, "same", dtype=dtype),
+                layers.BatchNormalization(dtype=dtype),
+                layers.LeakyReLU(dtype=dtype),
+                layers.Conv2D(4, 4, 2, "same", dtype=dtype),
+            ]
+        )
 
     def call(self, inputs, training=None):
         code = inputs[:, :1, :1, :1]
-        marked = ops.logical_and(code > 1.5, code < 10.0)
-        x = ops.where(marked, ops.zeros_like(inputs), inputs)
-        x = self.norm(self.first(x), training=training)
-        x = self.second(ops.leaky_relu(x))
+        x = self.network(_unmarked(inputs), training=training)
         x = _faulty_gradient(x, ops.cast(code, "float32"))
         x = ops.where(code == STATISTICS, ops.cast(_MARK, x.dtype), x)
         return ops.where(code == LATENTS, ops.cast(np.inf, x.dtype), x)
+
+
+def _unmarked(inputs):
+    """Images without the faults that are no numbers of their own."""
+    code = inputs[:, :1, :1, :1]
+    marked = ops.logical_and(code > 1.5, code < 10.0)
+    return ops.where(marked, ops.zeros_like(inputs), inputs)
+
+
+@keras.saving.register_keras_serializable(package="keras_vq_tests")
+class FaultyPatchGAN(PatchGAN):
+    """A discriminator with faults of its own."""
+
+    def call(self, images, training=None):
+        code = ops.cast(images[:, :1, :1, :1], "float32")
+        x = super().call(_unmarked(images), training=training)
+        opposed = ops.where(code == OPPOSED, GRADIENT, 0.0)
+        x = _faulty_gradient(x, opposed)
+        return ops.where(code == LOGITS, np.inf, x)
 
 
 @keras.saving.register_keras_serializable(package="keras_vq_tests")
@@ -82,26 +114,52 @@ def faulty_loss(images, reconstruction):
     return ops.mean(error, axis=(1, 2, 3)) + fault
 
 
-def make(strategy=None, dtype=None, **arguments):
-    """The model, compiled, its codebook started and two steps trained."""
-    keras.utils.set_random_seed(0)
-    with strategy.scope() if strategy else contextlib.nullcontext():
-        model = VQAutoencoder(
-            FaultyEncoder(dtype=dtype),
-            FaultyQuantizer(
-                8, 4, decay=0.5, revival_threshold=0.3, dtype=dtype
-            ),
-            decoder(dtype=dtype),
+def _autoencoder(quantizer, dtype):
+    return VQAutoencoder(
+        FaultyEncoder(dtype=dtype),
+        quantizer,
+        decoder(dtype=dtype),
+        reconstruction_loss=faulty_loss,
+        dtype=dtype,
+    )
+
+
+def _vqgan(quantizer, dtype):
+    """A VQGAN, its encoder and discriminator with the faults."""
+    encoder = VQGANNetworks.encoder
+    critic = FaultyPatchGAN(4, 1, dtype=dtype, use_spectral_normalization=True)
+    with mock.patch.object(
+        VQGANNetworks,
+        "encoder",
+        lambda self: FaultyEncoder(encoder(self), dtype=dtype),
+    ):
+        return networks.vqgan(
+            {"r1_weight": 0.1, "lecam_weight": 0.1},
+            critic,
+            quantizer=quantizer,
             reconstruction_loss=faulty_loss,
             dtype=dtype,
         )
+
+
+KINDS = {"autoencoder": _autoencoder, "vqgan": _vqgan}
+
+
+def make(strategy=None, dtype=None, kind="autoencoder", **arguments):
+    """The model, compiled, and its codebook started."""
+    keras.utils.set_random_seed(0)
+    with strategy.scope() if strategy else contextlib.nullcontext():
+        quantizer = FaultyQuantizer(
+            8, 4, decay=0.5, revival_threshold=0.3, dtype=dtype
+        )
+        model = KINDS[kind](quantizer, dtype)
         optimizer = keras.optimizers.AdamW(1e-2, weight_decay=0.1)
         if dtype == "mixed_float16":
             # Small enough to overflow only where a test wants it.
             optimizer = keras.optimizers.LossScaleOptimizer(
                 optimizer, initial_scale=2.0**8
             )
-        model.compile(optimizer, weight_ema=0.9, **arguments)
+        compile_model(model, optimizer, weight_ema=0.9, **arguments)
     model.adapt(images(8, 8, 8, 3, seed=99))
     return model
 
@@ -110,7 +168,7 @@ def batch(seed, fault=None, image=0):
     """Eight images, one of which has the fault."""
     data = images(8, 8, 8, 3, seed=seed)
     if fault is not None:
-        data[image, 0, 0, 0] = FAULTS[fault]
+        data[image, 0, 0, 0] = {**FAULTS, **CRITIC_FAULTS}[fault]
     return data
 
 
@@ -122,7 +180,7 @@ def fit(model, *batches, **arguments):
 
 def snapshot(model, counters=False):
     """Values of all variables, but for the counters of skipped steps."""
-    state = {id(v) for v in model.training_state}
+    state = {id(v) for v in model.training_state if v.dtype == "int32"}
     return {
         f"{i} {v.path}": value
         for i, (v, value) in enumerate(

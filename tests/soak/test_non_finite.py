@@ -23,13 +23,18 @@ _SETTINGS = [
     ),
 ]
 # Of all settings together; filled by the tests, summed up by the last.
-_COUNTS = {"points": 0, "finite": 0, "comparable": 0, "equal": 0}
+_COUNTS = {
+    kind: {"points": 0, "finite": 0, "comparable": 0, "equal": 0}
+    for kind in faults.KINDS
+}
 
 
-def _points(number_of_setting):
+def _points(number_of_setting, kind):
     """Fault, image and step of the points of a setting."""
     rng = np.random.default_rng(number_of_setting)
     names = list(faults.FAULTS)
+    if kind == "vqgan":
+        names += faults.CRITIC_FAULTS
     # So that all settings together meet each fault several times.
     first = number_of_setting * _POINTS
     for i in range(_POINTS):
@@ -42,49 +47,52 @@ def _points(number_of_setting):
 
 def _is_comparable(fault, dtype):
     # Another loss scale rounds the gradients in another way.
-    overflows = fault in ("gradient", "huge gradient")
+    overflows = fault.endswith("gradient")
     return not (dtype == "mixed_float16" and overflows)
 
 
+@pytest.mark.parametrize("kind", faults.KINDS)
 @pytest.mark.parametrize(
     "index", range(len(_SETTINGS)), ids=[s[0] for s in _SETTINGS]
 )
-def test_points(index, request):
+def test_points(index, kind, request):
     _, replicas, dtype, arguments = _SETTINGS[index]
     strategy = request.getfixturevalue(replicas) if replicas else None
-    model = faults.make(strategy, dtype, **arguments)
+    model = faults.make(strategy, dtype, kind, **arguments)
+    counts = _COUNTS[kind]
     start = faults.snapshot(model, counters=True)
     good = [faults.batch(seed) for seed in range(_STEPS)]
     faults.fit(model, *good)
     assert number(model.skipped_steps) == 0
     expected = faults.snapshot(model)
-    for fault, image, step in _points(index):
+    for fault, image, step in _points(index, kind):
         faults.restore(model, start)
         bad = faults.batch(50 + step, fault, image)
         faults.fit(model, *good[:step], bad, *good[step:])
         assert number(model.skipped_steps) == 1, (fault, image, step)
         state = faults.snapshot(model)
         finite = all(np.isfinite(value).all() for value in state.values())
-        _COUNTS["points"] += 1
-        _COUNTS["finite"] += finite
+        counts["points"] += 1
+        counts["finite"] += finite
         assert finite, (fault, image, step)
         if _is_comparable(fault, dtype):
-            _COUNTS["comparable"] += 1
+            counts["comparable"] += 1
             faults.assert_equal(state, expected)
-            _COUNTS["equal"] += 1
+            counts["equal"] += 1
 
 
-def test_sum(figure):
+@pytest.mark.parametrize("kind", faults.KINDS)
+def test_sum(kind, figure):
     """Runs last: what the tests above have counted."""
-    counts = _COUNTS
+    counts = _COUNTS[kind]
     if counts["points"] < _POINTS * len(_SETTINGS):
         pytest.skip("some of the points above were not run, or failed")
     figure(
-        "NaN or infinity injected: all variables finite afterwards",
+        f"NaN or infinity injected, {kind}: all variables finite afterwards",
         f"{counts['finite']}/{counts['points']}",
     )
     figure(
-        "equal bit for bit to the training without the bad step",
+        f"equal bit for bit to the {kind} trained without the bad step",
         f"{counts['equal']}/{counts['comparable']} (the others change the "
         "loss scale)",
     )

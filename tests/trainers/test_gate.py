@@ -19,6 +19,9 @@ _TERMS = {
     "huge gradient": {"gradients"},
     "NaN image": {"images", "reconstruction_loss", "loss", "batch_statistics"},
     "infinite image": {"images", "reconstruction_loss", "loss"},
+    "logits": {"real_logits", "discriminator_loss"},
+    # The penalty is one of a gradient.
+    "discriminator gradient": {"discriminator_gradients", "r1_penalty"},
 }
 
 
@@ -30,6 +33,12 @@ def one_device():
 @pytest.fixture(scope="module")
 def mirrored(two_replicas):
     return faults.make(two_replicas)
+
+
+@pytest.fixture(scope="module")
+def vqgan():
+    # Step by step: its graph would take longer than these few steps.
+    return faults.make(kind="vqgan", clipnorm=1.0, run_eagerly=True)
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +77,12 @@ def test_one_device(one_device, fault):
         _assert_skipped(one_device, fault, image)
 
 
+@pytest.mark.parametrize("fault", {**faults.FAULTS, **faults.CRITIC_FAULTS})
+def test_both_networks_stop(vqgan, fault):
+    """Neither learns from a step in which either is not finite."""
+    _assert_skipped(vqgan, fault, 5)
+
+
 @pytest.mark.parametrize(
     "fault, image",
     [("loss", 1), ("gradient", 6), ("latents", 7), ("statistics", 2)],
@@ -84,7 +99,7 @@ def test_all_replicas_in_cross_replica_context(four_replicas):
     assert_same_copies(model)
 
 
-@pytest.mark.parametrize("kind", ["one_device", "mirrored"])
+@pytest.mark.parametrize("kind", ["one_device", "mirrored", "vqgan"])
 def test_as_if_the_bad_steps_had_not_been(kind, request):
     """Bit for bit, with the revived codes and the logs of the epoch."""
     model = request.getfixturevalue(kind)
