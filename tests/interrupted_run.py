@@ -21,6 +21,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 import tensorflow as tf
+from networks import vqgan
+from replicas import compile_model
 
 import keras_vq
 from keras_vq.callbacks import ResumableCheckpoint
@@ -41,8 +43,40 @@ class Noise(keras.layers.Layer):
         return inputs + 0.01 * keras.random.normal(keras.ops.shape(inputs))
 
 
-def build_model(noise=True):
-    """A small model with everything switched on."""
+def build_model(noise=True, kind="autoencoder", **arguments):
+    """A small model with everything switched on, compiled.
+
+    Args:
+        noise: Whether there is noise of the global generator.
+        kind: `"autoencoder"`, or `"vqgan"`, which has no random layers.
+        **arguments: Of `compile`.
+    """
+    quantizer = EMAVectorQuantizer(16, 4, decay=0.9, revival_threshold=0.5)
+    if kind == "vqgan":
+        model = vqgan(
+            # Through all phases, the ramp of the weight within an epoch.
+            {
+                "discriminator_start": 2,
+                "pretraining_steps": 2,
+                "warmup_steps": 4,
+                "r1_weight": 0.1,
+                "lecam_weight": 0.1,
+            },
+            quantizer=quantizer,
+        )
+    else:
+        model = _autoencoder(quantizer, noise)
+    return compile_model(
+        model,
+        keras.optimizers.AdamW(3e-3),
+        metrics=[keras_vq.metrics.PSNR((-1, 1))],
+        weight_ema=0.9,
+        clipnorm=1.0,
+        **arguments,
+    )
+
+
+def _autoencoder(quantizer, noise):
     layers = keras.layers
     encoder = keras.Sequential(
         [
@@ -63,15 +97,7 @@ def build_model(noise=True):
             layers.Conv2D(3, 3, padding="same"),
         ]
     )
-    quantizer = EMAVectorQuantizer(16, 4, decay=0.9, revival_threshold=0.5)
-    model = VQAutoencoder(encoder, quantizer, decoder)
-    model.compile(
-        keras.optimizers.AdamW(3e-3),
-        metrics=[keras_vq.metrics.PSNR((-1, 1))],
-        weight_ema=0.9,
-        clipnorm=1.0,
-    )
-    return model
+    return VQAutoencoder(encoder, quantizer, decoder)
 
 
 def build_data():
@@ -126,13 +152,24 @@ def state_hash(model, extra=()):
     return digest.hexdigest()
 
 
-def run(directory, strategy=None, steps=28, callbacks=(), **checkpoint):
-    """Trains, or goes on, and returns the model."""
+def run(
+    directory, strategy=None, steps=28, callbacks=(), model=None, **checkpoint
+):
+    """Trains, or goes on, and returns the model.
+
+    Args:
+        directory: Path of the folder of the run.
+        strategy: A `tf.distribute.Strategy`, or None.
+        steps: Integer, steps of the whole training.
+        callbacks: Further callbacks.
+        model: Dict, arguments of `build_model`.
+        **checkpoint: Arguments of `ResumableCheckpoint`.
+    """
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(3)
     with (strategy or tf.distribute.get_strategy()).scope():
-        model = build_model(noise=strategy is None)
+        model = build_model(noise=strategy is None, **(model or {}))
     saver = ResumableCheckpoint(
         directory / "checkpoints", **{"save_every": 3, **checkpoint}
     )
@@ -157,6 +194,7 @@ def main():
     parser.add_argument("--steps", type=int, default=28)
     parser.add_argument("--save-every", type=int, default=3)
     parser.add_argument("--kill-at", type=int)
+    parser.add_argument("--model", default="autoencoder")
     arguments = parser.parse_args()
     strategy = None
     if arguments.replicas > 1:
@@ -172,6 +210,7 @@ def main():
         strategy,
         arguments.steps,
         [KillAt(arguments.kill_at)] if arguments.kill_at else [],
+        model={"kind": arguments.model},
         save_every=arguments.save_every,
     )
     return 0

@@ -48,9 +48,9 @@ def uninterrupted(tmp_path_factory):
     return directory
 
 
-def _assert_as_if_nothing_had_happened(directory, uninterrupted):
+def _assert_as_if_nothing_had_happened(directory, uninterrupted, steps=28):
     expected = (uninterrupted / "steps.txt").read_text().splitlines()
-    assert len(expected) == 28
+    assert len(expected) == steps
     # Steps since the last checkpoint were taken twice, both times alike.
     taken = (directory / "steps.txt").read_text().splitlines()
     assert sorted(set(taken), key=taken.index) == expected
@@ -66,6 +66,25 @@ def test_goes_on_exactly(uninterrupted, tmp_path):
             interrupted_run.run(tmp_path, callbacks=[_At(step, _fail)])
     interrupted_run.run(tmp_path)
     _assert_as_if_nothing_had_happened(tmp_path, uninterrupted)
+
+
+def test_vqgan_goes_on_exactly(tmp_path):
+    """In each of its phases, both networks with their optimizers."""
+    # Step by step: graphs would take longer.
+    arguments = {
+        "steps": 14,
+        "model": {"kind": "vqgan", "run_eagerly": True},
+        "save_every": 1,
+    }
+    interrupted_run.run(tmp_path / "whole", **arguments)
+    for step in (2, 4, 6):
+        with pytest.raises(_Interrupted):
+            callbacks = [_At(step, _fail)]
+            interrupted_run.run(
+                tmp_path / "cut", callbacks=callbacks, **arguments
+            )
+    interrupted_run.run(tmp_path / "cut", **arguments)
+    _assert_as_if_nothing_had_happened(tmp_path / "cut", tmp_path / "whole", 14)
 
 
 def test_kill_nine(uninterrupted, tmp_path):

@@ -18,6 +18,8 @@ from keras_vq.utils import snapshots
 PROGRAM = pathlib.Path(__file__).parents[1] / "interrupted_run.py"
 KILLS = 20
 STEPS = 420
+# Each life of a VQGAN begins with the graphs of its phases.
+VQGAN = ["--model=vqgan"]
 
 
 class _Life:
@@ -81,9 +83,11 @@ def _is_as_if_nothing_had_happened(directory, uninterrupted):
     assert hashes[0] == hashes[1]
 
 
-@pytest.mark.parametrize("replicas", [1, 2])
-def test_kill(replicas, tmp_path, figure):
-    arguments = [f"--replicas={replicas}"]
+@pytest.mark.parametrize(
+    "replicas, model", [(1, []), (2, []), (1, VQGAN), (2, VQGAN)]
+)
+def test_kill(replicas, model, tmp_path, figure):
+    arguments = [f"--replicas={replicas}", *model]
     whole = _Life(tmp_path / "whole", *arguments)
     whole.finish()
     rng = random.Random(replicas)
@@ -104,17 +108,22 @@ def test_kill(replicas, tmp_path, figure):
     assert inside > KILLS // 4
     devices = "one device" if replicas == 1 else "two replicas"
     figure(
-        f"kill -9, resumed bit for bit, {devices}",
+        f"kill -9, resumed bit for bit, {devices}{_named(model)}",
         f"{killed}/{KILLS} ({inside} of them inside a save)",
     )
 
 
-def test_terminate(tmp_path, figure):
-    _Life(tmp_path / "whole").finish()
+def _named(model):
+    return ", VQGAN" if model else ""
+
+
+@pytest.mark.parametrize("model", [[], VQGAN])
+def test_terminate(model, tmp_path, figure):
+    _Life(tmp_path / "whole", *model).finish()
     rng = random.Random(0)
     taken = 0
     for _ in range(KILLS):
-        life = _Life(tmp_path / "ended", "--save-every=100000")
+        life = _Life(tmp_path / "ended", "--save-every=100000", *model)
         assert life.has_taken_a_step(), life.process.communicate()[0]
         time.sleep(rng.uniform(0, 0.3))
         assert life.end(signal.SIGTERM) == 143, life.output
@@ -122,11 +131,12 @@ def test_terminate(tmp_path, figure):
         steps = len(_steps(tmp_path / "ended"))
         assert steps > taken
         taken = steps
-    _Life(tmp_path / "ended").finish()
+    _Life(tmp_path / "ended", *model).finish()
     _is_as_if_nothing_had_happened(tmp_path / "ended", tmp_path / "whole")
     # Each saved the step that it was in, so that none was taken twice.
     assert _steps(tmp_path / "ended") == _steps(tmp_path / "whole")
-    figure("SIGTERM, saved and ended with 143", f"{KILLS}/{KILLS}")
+    name = f"SIGTERM, saved and ended with 143{_named(model)}"
+    figure(name, f"{KILLS}/{KILLS}")
 
 
 _WRITER = """
