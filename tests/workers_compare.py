@@ -9,15 +9,15 @@ import workers_harness
 SCRIPT = workers_harness.ROOT / "tests" / "workers" / "training.py"
 
 
-def train_both(folder, steps, optimizer="sgd", timeout=400):
+def train_both(folder, steps, optimizer="sgd", kind="autoencoder", timeout=400):
     """What one device and two workers made: a result and arrays each."""
     spec = importlib.util.spec_from_file_location("training_worker", SCRIPT)
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     # The names of layers count from the start, as in the workers.
     keras.backend.clear_session()
-    one = script.main(steps, optimizer, folder / "one")
-    command = [str(SCRIPT), str(steps), optimizer]
+    one = script.main(steps, optimizer, kind, folder / "one")
+    command = [str(SCRIPT), str(steps), optimizer, kind]
     many = workers_harness.run(command, folder, timeout=timeout)
     names = ["one", "worker-0", "worker-1"]
     return [

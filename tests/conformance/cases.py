@@ -90,6 +90,22 @@ class ModelCase:
     couples_images: bool = False
     # Random layers differ between replicas, and between graphs.
     random: bool = False
+    # What is minimized beside the quantizer's losses, in NumPy: values of
+    # the difference of images and reconstruction, of which the mean counts.
+    distances: dict = dataclasses.field(
+        default_factory=lambda: {"reconstruction_loss": np.square}
+    )
+    # Logged in training alone.
+    adversarial_terms: frozenset = frozenset()
+    # Whether its graphs are too slow to make for each compiler and policy.
+    slow: bool = False
+    # Steps that the autoencoder does not take part in.
+    pretraining_steps: int = 0
+
+    @property
+    def side(self):
+        """Pixels of a side that every part of the model can take."""
+        return max(2 * self.downsample_factor, 8)
 
     def images(self, *sides, seed=0):
         return networks.images(*sides, self.channels, seed=seed)
@@ -131,6 +147,30 @@ def _subclassed(dtype=None):
     )
 
 
+def _vqgan(adversarial=None, **arguments):
+    def make(dtype=None):
+        quantizer = arguments.get("quantizer")
+        own = {"quantizer": quantizer(8, 4, dtype=dtype)} if quantizer else {}
+        return networks.vqgan(adversarial, **{**arguments, **own}, dtype=dtype)
+
+    return make
+
+
+_GAN = {
+    "downsample_factor": 2,
+    "distances": {
+        "reconstruction_loss": np.abs,
+        "perceptual_loss": lambda d: np.abs(np.diff(d, axis=1)),
+    },
+}
+_TERMS = frozenset(
+    "generator_loss discriminator_loss adaptive_weight discriminator_accuracy "
+    "real_logits fake_logits".split()
+)
+_PENALTIES = frozenset(["r1_penalty", "lecam_penalty"])
+# So few steps that every test passes through all phases.
+_PHASES = {"discriminator_start": 1, "pretraining_steps": 1, "warmup_steps": 2}
+
 MODELS = [
     ModelCase("vqvae", _vqvae()),
     ModelCase("vqvae-grey-paper", _vqvae(channels=1, **_PAPER), channels=1),
@@ -143,6 +183,33 @@ MODELS = [
     ),
     ModelCase("functional", _functional),
     ModelCase("subclassed-dropout", _subclassed, random=True),
+    ModelCase(
+        "vqgan",
+        _vqgan(_PHASES, attention_factors=(2,)),
+        couples_images=True,
+        slow=True,
+        adversarial_terms=_TERMS,
+        pretraining_steps=1,
+        **_GAN,
+    ),
+    # The adaptive weight, of each micro-batch its own, has a test elsewhere.
+    ModelCase(
+        "vqgan-regularized",
+        _vqgan(
+            {"adaptive_weight": False, "r1_weight": 1.0, "lecam_weight": 0.1},
+            critic="group",
+            quantizer=EMAVectorQuantizer,
+        ),
+        slow=True,
+        adversarial_terms=_TERMS | _PENALTIES,
+        **_GAN,
+    ),
+    ModelCase(
+        "vqgan-without-discriminator-grey",
+        _vqgan(critic=None, channels=1),
+        channels=1,
+        **_GAN,
+    ),
 ]
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from cases import MODELS, parametrize
+from replicas import compile_model
 
 pytestmark = parametrize(MODELS)
 
@@ -91,13 +92,14 @@ def test_exported_endpoints(case, tmp_path):
     saved = tf.saved_model.load(str(tmp_path / "saved"))
     for sides in [(2 * factor, factor), (factor + 1, 2 * factor + 3)]:
         images = tf.constant(case.images(2, *sides))
+        # A graph has other kernels, which round otherwise in each layer.
         np.testing.assert_allclose(
-            saved.serve(images), model(images), atol=1e-6
+            saved.serve(images), model(images), rtol=1e-5, atol=1e-6
         )
         codes = saved.encode(images)
         np.testing.assert_array_equal(codes, model.encode(images))
         np.testing.assert_allclose(
-            saved.decode(codes), model.decode(codes), atol=1e-6
+            saved.decode(codes), model.decode(codes), rtol=1e-5, atol=1e-6
         )
 
 
@@ -108,7 +110,7 @@ def test_refuses_bytes(case):
     """Silently taken, uint8 images would be 127 times too large."""
     model = case.make()
     images = np.zeros((8, 16, 16, case.channels), "uint8")
-    model.compile()
+    compile_model(model)
     for method in (model, model.encode, model.fit, model.adapt, model.predict):
         with pytest.raises(ValueError, match=r"\[-1, 1\].*preprocess.*uint8"):
             method(images)
@@ -120,7 +122,7 @@ def test_refuses_bytes(case):
 
 def test_refuses_other_channels(case):
     model = case.make()
-    model.compile()
+    compile_model(model)
     wrong = np.zeros((8, 16, 16, case.channels + 1), "float32") - 1
     expected = rf"height, width, {case.channels}\).*Received: shape \(8, 16"
     for method in (model, model.encode, model.fit, model.adapt):

@@ -9,9 +9,8 @@ cases = [case for case in MODELS if not case.random]
 
 @parametrize(cases)
 def test_two_replicas_equal_one_device(case, two_replicas):
-    side = 2 * case.downsample_factor
     # The last batch of each epoch has 5 images: 3 and 2.
-    images = case.images(21, side, side)
+    images = case.images(21, case.side, case.side)
     arguments = {"epochs": 3, "weight_ema": 0.9}
     single = train(case.make, images, **arguments)
     mirrored = train(case.make, images, two_replicas, **arguments)

@@ -18,10 +18,18 @@ from keras_vq.models import VQAutoencoder
 SCRIPTS = workers_harness.ROOT / "tests" / "workers"
 
 
-@pytest.mark.parametrize("optimizer, steps", [("sgd", 50), ("adam", 5)])
-def test_two_workers_are_one_device(optimizer, steps, tmp_path, figure):
+# Two networks against each other let rounding grow faster than one.
+@pytest.mark.parametrize(
+    "kind, optimizer, steps",
+    [
+        ("autoencoder", "sgd", 50),
+        ("autoencoder", "adam", 5),
+        ("vqgan", "sgd", 10),
+    ],
+)
+def test_two_workers_are_one_device(kind, optimizer, steps, tmp_path, figure):
     one, *many = workers_compare.train_both(
-        tmp_path, steps, optimizer, timeout=600
+        tmp_path, steps, optimizer, kind, timeout=900
     )
     for worker in many:
         workers_compare.assert_equal(worker, one)
@@ -33,7 +41,7 @@ def test_two_workers_are_one_device(optimizer, steps, tmp_path, figure):
         for of_codebook in (False, True)
     )
     figure(
-        f"2 workers and one device, {steps} steps of {optimizer}",
+        f"2 workers and one device, {kind}, {steps} steps of {optimizer}",
         f"weights differ by {weights:.1e}, the codebook by {codebook:.1e}",
     )
     first, second = (arrays for _, arrays in many)
@@ -41,7 +49,7 @@ def test_two_workers_are_one_device(optimizer, steps, tmp_path, figure):
         np.testing.assert_array_equal(first[name], second[name], name)
     count = len(one[0]["paths"])
     figure(
-        f"Variables of the 2 workers, {steps} steps of {optimizer}",
+        f"Variables of the 2 workers, {kind}, {steps} steps of {optimizer}",
         f"{count} of {count} bit-equal",
     )
 

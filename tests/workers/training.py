@@ -1,6 +1,7 @@
 """One worker of several, or one device: trains, evaluates, saves, loads.
 
-Arguments: number of steps, optimizer ("sgd" or "adam").
+Arguments: number of steps, optimizer ("sgd" or "adam"), model ("autoencoder"
+or "vqgan", with its discriminator switched on).
 """
 
 import contextlib
@@ -10,8 +11,8 @@ import sys
 import keras
 import numpy as np
 import tensorflow as tf
-from networks import decoder, encoder, images
-from replicas import values, variables
+from networks import decoder, encoder, images, vqgan
+from replicas import compile_model, values, variables
 from workers_harness import report
 
 from keras_vq import data
@@ -22,26 +23,30 @@ from keras_vq.models import VQAutoencoder
 from keras_vq.trainers import workers
 
 
-def build(optimizer):
+def build(optimizer, kind):
     codes = EMAVectorQuantizer(8, 4, decay=0.9, revival_threshold=0.8)
-    model = VQAutoencoder(encoder(), codes, decoder())
+    if kind == "vqgan":
+        model = vqgan({"lecam_weight": 0.1}, quantizer=codes)
+    else:
+        model = VQAutoencoder(encoder(), codes, decoder())
     if optimizer == "sgd":
         optimizer = keras.optimizers.SGD(0.01, momentum=0.9)
-    model.compile(
+    return compile_model(
+        model,
         optimizer,
         metrics=[PSNR()],
         weight_ema=0.9,
-        accumulation_steps=2,
+        # Batch normalization depends on how a batch is split.
+        accumulation_steps=1 if kind == "vqgan" else 2,
         clipnorm=0.5,
     )
-    return model
 
 
 def pictures(count, seed=0):
     return VQAutoencoder.postprocess(images(count, 8, 8, 3, seed=seed))
 
 
-def main(steps, optimizer, folder, strategy=None):
+def main(steps, optimizer, kind, folder, strategy=None):
     chief = workers.is_chief(strategy)
     result, arrays = {"chief": chief}, {}
     # A short test has time for one validation.
@@ -50,7 +55,7 @@ def main(steps, optimizer, folder, strategy=None):
     with scope:
         # Nothing may depend on the workers having the same seed.
         keras.utils.set_random_seed(0 if chief else 1)
-        model = build(optimizer)
+        model = build(optimizer, kind)
         start = model.get_weights()
     folder.mkdir(exist_ok=True)
     endless = data.from_arrays(
@@ -116,4 +121,4 @@ if __name__ == "__main__":
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
     number = strategy.cluster_resolver.task_id
     folder = pathlib.Path.cwd() / f"worker-{number}"
-    report(main(int(sys.argv[1]), sys.argv[2], folder, strategy))
+    report(main(int(sys.argv[1]), *sys.argv[2:], folder, strategy))
