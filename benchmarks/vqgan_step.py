@@ -1,7 +1,7 @@
 """VQGAN's training step and encode, beside diffusers' VQModel in PyTorch.
 
-    python -m benchmarks.vqgan_step [--rounds 7] [--compiled] [--data-dir DIR]
-        [--size 256] [--batch-size 2]
+    python -m benchmarks.vqgan_step [--rounds 7] [--compiled] [--format FORMAT]
+        [--data-dir DIR] [--size 256] [--batch-size 2]
 
 The network of the original for ImageNet, 72 million parameters, one code for
 16x16 pixels, with everything that its step takes: L1 and LPIPS (SqueezeNet),
@@ -11,11 +11,12 @@ round takes one step and one encode of each, in changing order, after a pause in
 which idle threads stop spinning; the median over the rounds counts.
 
 keras_vq runs the function that `fit` calls, with all that `fit` logs, and
-`model.encode`. PyTorch (`torch_vqgan.py`) runs the same networks, losses and
-optimizers on the `VQModel` of diffusers, in the faster of its memory formats,
-which is found beforehand; with --compiled a process with `torch.compile` takes
-part, too. Both start from the same weights and see the same images, and the run
-stops if their losses, their adaptive weights or their codes differ.
+`model.encode`, as it is and in a `tf.function` ("in a graph"). PyTorch
+(`torch_vqgan.py`) runs the same networks, losses and optimizers on the
+`VQModel` of diffusers, in the faster of its memory formats, which is found
+beforehand; with --compiled a process with `torch.compile` takes part, too. Both
+start from the same weights and see the same images, and the run stops if their
+losses, their adaptive weights or their codes differ.
 
 Beside the times: the most memory that each process has held, and which part of
 the rate of a bare 3x3 convolution in the same rounds is reached. The operations
@@ -39,15 +40,16 @@ from benchmarks.training_step import Worker
 from benchmarks.vqgan_worker import CONVOLUTION
 
 # Ours over theirs; memory: at most theirs.
-TARGETS = {"step": 1.3, "encode": 1.1}
+TARGETS = {"step": 1.3, "encode": 1.1, "encode in a graph": 1.1}
 FORMATS = {
     "contiguous": {"memory_format": "contiguous_format"},
     "channels last": {"memory_format": "channels_last"},
 }
 TERMS = ("loss", "generator_loss", "discriminator_loss", "adaptive_weight")
-# Differences of the first step, and of those after it: rounding grows through
-# Adam, whose first steps are about as large for every gradient.
-TOLERANCES = (1e-3, 2e-2)
+# Differences of the first step, where a latent between two codes may fall on
+# either side, and of those after it: rounding grows through Adam, whose first
+# steps are about as large for every gradient.
+TOLERANCES = (5e-3, 2e-2)
 
 
 class _Process(Worker):
@@ -121,13 +123,23 @@ def check_values(values: dict):
             )
 
 
-def measure(request: dict, rounds: int, compiled: bool) -> dict:
-    """Medians, ratios, memory and the share of a convolution's rate."""
+def measure(request: dict, rounds: int, compiled: bool, form=None) -> dict:
+    """Medians, ratios, memory and the share of a convolution's rate.
+
+    Args:
+        request: Dict of `config`, arguments of `VQGAN`; `size`; `batch_size`;
+            and `data_dir`.
+        rounds: Integer.
+        compiled: Whether `torch.compile` takes part.
+        form: One of `FORMATS`; None: the faster one.
+    """
     with tempfile.TemporaryDirectory() as folder:
         request = {**request, "folder": folder, "terms": TERMS}
         facts = _material(request)
         request["lpips_files"] = facts["lpips_files"]
-        form, formats = _faster_format(request, max(rounds // 3, 1))
+        formats = {}
+        if form is None:
+            form, formats = _faster_format(request, max(rounds // 3, 1))
         workers = {}
         try:
             workers["keras_vq"] = _Process("keras", request)
@@ -189,6 +201,7 @@ def summary(seconds: dict, flops: dict) -> dict:
     operations = 2 * 9 * batch * side**2 * channels**2
     peak = operations / medians["convolution"].pop("keras_vq")
     del medians["convolution"]
+    flops = {**flops, "encode in a graph": flops["encode"]}
     ratios, shares = {}, {}
     for task, values in medians.items():
         ours = values["keras_vq"]
@@ -201,7 +214,7 @@ def summary(seconds: dict, flops: dict) -> dict:
         "median_seconds": medians,
         "ratio": ratios,
         "convolution_gflops_per_second": peak / 1e9,
-        "gflops": {task: count / 1e9 for task, count in flops.items()},
+        "gflops": {task: flops[task] / 1e9 for task in medians},
         "share_of_convolution": shares,
         "rounds_seconds": {
             task: {n: [round(s, 3) for s in v] for n, v in values.items()}
@@ -219,7 +232,7 @@ def _print(result: dict):
     for task, values in result["median_seconds"].items():
         for name, value in values.items():
             share = result["share_of_convolution"][task][name]
-            print(f"  {task:7} {name:30} {value:7.2f} s {share:5.0%} of that")
+            print(f"  {task:18} {name:30} {value:7.2f} s {share:5.0%} of that")
         for name, ratio in result["ratio"][task].items():
             if name != "target_ratio":
                 target = result["ratio"][task]["target_ratio"]
@@ -237,6 +250,9 @@ def main():
     parser.add_argument(
         "--compiled", action="store_true", help="torch.compile, too"
     )
+    parser.add_argument(
+        "--format", choices=list(FORMATS), help="torch's, if it is known"
+    )
     arguments = parser.parse_args()
     timing.warn_if_busy()
     request = {
@@ -245,7 +261,9 @@ def main():
         "batch_size": arguments.batch_size,
         "data_dir": arguments.data_dir,
     }
-    result = measure(request, arguments.rounds, arguments.compiled)
+    result = measure(
+        request, arguments.rounds, arguments.compiled, arguments.format
+    )
     _print(result)
     timing.save("vqgan_step", result, arguments.output)
 

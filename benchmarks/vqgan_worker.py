@@ -61,9 +61,11 @@ def _keras_tasks(request):
         # The generator's loss without the adversarial part, as torch has it.
         return {name: logs[name] for name in request["terms"]}
 
+    batches = list(map(tf.constant, images))
     return {
         "step": step,
-        "encode": _encode(model.encode, list(map(tf.constant, images))),
+        "encode": _encode(model.encode, batches),
+        "encode in a graph": _encode(tf.function(model.encode), batches),
         "convolution": _convolution(tf),
     }
 
@@ -92,9 +94,11 @@ def _torch_tasks(request):
     images = np.load(folder / "images.npz")["images"]
     batches = [made.batch(images) for images in images]
     iterator = itertools.cycle(batches)
+    encode = _encode(made.encode, batches)
     return {
         "step": lambda: made(next(iterator)),
-        "encode": _encode(made.encode, batches),
+        "encode": encode,
+        "encode in a graph": encode,
     }
 
 
