@@ -118,3 +118,18 @@ def vqgan(adversarial=None, critic="batch", **arguments):
         adversarial=AdversarialTraining(**(adversarial or {})),
         **arguments,
     )
+
+
+def smooth_vqgan(adversarial=None, **arguments):
+    """A VQGAN whose losses have no kinks, with attention.
+
+    At the kinks of |x| and of the hinge loss rounding decides on a gradient,
+    and two runs that are equal part within some steps.
+    """
+    return vqgan(
+        {"loss": "vanilla", "weight": 0.1, **(adversarial or {})},
+        attention_factors=(2,),
+        perceptual_loss=None,
+        reconstruction_loss="mse",
+        **arguments,
+    )

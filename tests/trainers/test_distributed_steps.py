@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from networks import decoder, encoder, images, vqgan
+from networks import decoder, encoder, images, smooth_vqgan, vqgan
 from replicas import (
     assert_equal_training,
     assert_moved,
@@ -30,7 +30,12 @@ def _model(quantizer=EMAVectorQuantizer, **arguments):
     return make
 
 
-_MODELS = {"ema": _model(), "vq": _model(VectorQuantizer), "vqgan": vqgan}
+_MODELS = {
+    "ema": _model(),
+    "vq": _model(VectorQuantizer),
+    "vqgan": vqgan,
+    "vqgan-smooth": smooth_vqgan,
+}
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +64,7 @@ def _mirrored(model, epochs, strategy):
         ("vq", "two_replicas", 17),
         ("vq", "four_replicas", 2),
         # Both networks from the first step on, with batch normalization.
-        # Rounding grows by about a half with each of their steps.
+        ("vqgan-smooth", "two_replicas", 17),
         ("vqgan", "two_replicas", 3),
     ],
 )

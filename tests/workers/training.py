@@ -11,7 +11,7 @@ import sys
 import keras
 import numpy as np
 import tensorflow as tf
-from networks import decoder, encoder, images, vqgan
+from networks import decoder, encoder, images, smooth_vqgan
 from replicas import compile_model, values, variables
 from workers_harness import report
 
@@ -26,7 +26,7 @@ from keras_vq.trainers import workers
 def build(optimizer, kind):
     codes = EMAVectorQuantizer(8, 4, decay=0.9, revival_threshold=0.8)
     if kind == "vqgan":
-        model = vqgan({"lecam_weight": 0.1}, quantizer=codes)
+        model = smooth_vqgan({"lecam_weight": 0.1}, quantizer=codes)
     else:
         model = VQAutoencoder(encoder(), codes, decoder())
     if optimizer == "sgd":
