@@ -13,7 +13,9 @@ _LPIPS = (
     "https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/"
     "082bb24f84c091ea94de2867d34c4544f68e0963/lpips/weights/v0.1/"
 )
-_KERAS_SQUEEZENET = "https://github.com/rcmalli/keras-squeezenet/raw/62b3f05/weights/"
+_KERAS_SQUEEZENET = (
+    "https://github.com/rcmalli/keras-squeezenet/raw/62b3f05/weights/"
+)
 
 
 def _published(folder, name, size, sha256):

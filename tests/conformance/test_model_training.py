@@ -152,7 +152,9 @@ def test_mixed_precision(case, policy):
     losses = history["reconstruction_loss"]
     assert losses[-1] < 0.97 * losses[0]
     assert all(np.isfinite(value).all() for value in values(model))
-    assert int(model.skipped_steps) == 0
+    # Steps in which the optimizer looked for its loss scale are no failures.
+    overflows = model.skipped_by_term[model.gate_terms.index("loss_scale")]
+    assert int(model.skipped_steps) == int(overflows) <= 4
     assert model(images).dtype == policy.removeprefix("mixed_")
     output = np.asarray(model.decode(model.encode(images)), "float32")
     np.testing.assert_allclose(
