@@ -156,8 +156,11 @@ def test_the_wheel_holds_everything_and_no_more(wheel):
         for file in (ROOT / folder).rglob("*.py"):
             inner = file.relative_to(ROOT / folder).as_posix()
             expected.add(f"{package.replace('.', '/')}/{inner}")
-    application = "keras_vq/applications/vqvae_cifar"
+    applications = "keras_vq/applications"
+    application = f"{applications}/vqvae_cifar"
     expected |= {
+        f"{applications}/vqgan_imagenet/README.md",
+        f"{applications}/vqgan_tiny_imagenet/README.md",
         f"{application}/README.md",
         f"{application}/results.json",
         f"{application}/preset/config.json",

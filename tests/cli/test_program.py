@@ -37,7 +37,8 @@ def known(monkeypatch, tmp_path):
 def test_list(program, known):
     status, text, error = program("list")
     assert (status, error) == (0, "")
-    header, row = text.splitlines()
+    header, row, *without_weights = text.splitlines()
+    assert "vqgan_imagenet" in " ".join(without_weights)
     assert header.split() == [
         "NAME", "MODEL", "PARAMETERS", "DESCRIPTION",
     ]  # fmt: skip

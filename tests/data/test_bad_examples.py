@@ -190,11 +190,11 @@ def test_few_lines_are_logged_for_many(tmp_path, caplog):
         for _ in range(2):
             list(dataset)
     lines = [r.getMessage() for r in caplog.records]
-    assert "000.png is empty" in lines[0]
-    # The first, at 10, at 100, and the summary (threads may run ahead).
+    # One of the first, at 10, at 100, and the summary: threads run ahead.
+    assert ".png is empty" in lines[0]
     assert 3 <= len(lines) <= 4
     assert lines[-1].startswith("250 of 300 examples are bad")
-    assert "000.png, " in lines[-1] and "skipped" in lines[-1]
+    assert ".png, " in lines[-1] and "skipped" in lines[-1]
     assert len(pipeline_of(dataset).skipped) == 250
 
 
