@@ -72,6 +72,10 @@ class SavingMixin:
             cls, preset, load_weights=load_weights, dtype=dtype, **overrides
         )
 
+    def preset_parts(self) -> dict:
+        """Parts by name that only training needs; here there are none."""
+        return {}
+
     def save_to_preset(self, directory: str, **kwargs):
         """Writes a directory that `from_preset` reads.
 
@@ -107,8 +111,9 @@ class SavingMixin:
         )
         archive = keras.export.ExportArchive()
         # Not the whole model: a discriminator is of no use there.
-        for part in (self.encoder, self.quantizer, self.decoder):
-            archive.track(part)
+        for layer in self.layers:
+            if layer not in self.preset_parts().values():
+                archive.track(layer)
         archive.add_endpoint("serve", lambda x: self(x, training=False), images)
         archive.add_endpoint("encode", self.encode, images)
         archive.add_endpoint("decode", self.decode, [codes])
