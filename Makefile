@@ -48,7 +48,7 @@ test: $(VENV)/.installed-$(subst $(COMMA),-,$(TEST_EXTRAS))
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 soak: $(VENV)/.installed-$(subst $(COMMA),-,$(TEST_EXTRAS))
-	@$(BIN)/python -m pytest tests/soak -s $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -m soak -s $(PYTEST_ARGS)
 
 # lpips asks for torchvision, of which it needs only the trunk; the test has it.
 parity: $(VENV)/.installed-cpu-test-bench

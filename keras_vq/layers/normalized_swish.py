@@ -26,14 +26,29 @@ def normalized_swish(norm, inputs):
         return ops.silu(norm(inputs))
     import tensorflow as tf
 
-    shape = ops.shape(inputs)
-    x = ops.reshape(inputs, (shape[0], -1, shape[-1]))
-    gamma, beta = (
-        tf.reshape(tf.convert_to_tensor(weight), (1, 1, -1))
-        for weight in (norm.gamma, norm.beta)
+    shape, positions = _shape_and_positions(inputs)
+    function = _Function(norm.groups, norm.epsilon, positions)
+    outputs = tf.custom_gradient(function.outputs)(
+        tf.reshape(inputs, (-1, positions, inputs.shape[-1])),
+        tf.convert_to_tensor(norm.gamma),
+        tf.convert_to_tensor(norm.beta),
     )
-    function = tf.custom_gradient(_Function(norm.groups, norm.epsilon).outputs)
-    return ops.reshape(function(x, gamma, beta), shape)
+    return tf.reshape(outputs, shape)
+
+
+def _shape_and_positions(inputs):
+    """A shape to go back to, and the number of positions of an image.
+
+    Of Python's integers where they are known: a network has dozens of these,
+    and what is known takes no operations.
+    """
+    import tensorflow as tf
+
+    batch, height, width, channels = inputs.shape
+    if None in (height, width):
+        shape = tf.shape(inputs)
+        return shape, shape[1] * shape[2]
+    return (-1, height, width, channels), height * width
 
 
 def _in_few_passes(norm, inputs) -> bool:
@@ -51,15 +66,20 @@ def _in_few_passes(norm, inputs) -> bool:
 class _Function:
     """Normalization and swish of `(batch, positions, channels)`."""
 
-    def __init__(self, groups, epsilon):
+    def __init__(self, groups, epsilon, positions):
         self.groups = groups
         self.epsilon = epsilon
+        self.positions = positions
 
     def outputs(self, x, gamma, beta):
         import tensorflow as tf
 
-        mean = self._of_groups(_mean(x))
-        variance = self._of_groups(_mean(tf.math.squared_difference(x, mean)))
+        count = tf.cast(self.positions, x.dtype)
+        # Means over positions are fastest as a product with this.
+        average = tf.fill((1, 1, self.positions), 1 / count)
+        mean = self._of_groups(average @ x)
+        variance = tf.math.squared_difference(x, mean)
+        variance = self._of_groups(average @ variance)
         inverse = tf.math.rsqrt(variance + self.epsilon)
         scale = inverse * gamma
         shift = beta - mean * scale
@@ -76,14 +96,13 @@ class _Function:
                 y=sigmoid, dy=upstream * normalized
             )
             # Means over positions: of it, and of it times (x - mean) / std.
-            first = _mean(slope)
-            second = (_mean(slope * x) - mean * first) * inverse
+            first = average @ slope
+            second = (average @ (slope * x) - mean * first) * inverse
             at_x = -inverse * inverse * self._of_groups(second * gamma)
             at_one = -inverse * self._of_groups(first * gamma) - mean * at_x
             dx = slope * scale + (x * at_x + at_one)
-            count = tf.cast(tf.shape(x)[1], x.dtype)
             dgamma, dbeta = (
-                count * tf.reduce_sum(means, axis=0, keepdims=True)
+                count * tf.reduce_sum(means, axis=(0, 1))
                 for means in (second, first)
             )
             return dx, dgamma, dbeta
@@ -94,15 +113,9 @@ class _Function:
         """Means of each group, for each of its channels."""
         import tensorflow as tf
 
-        size = means.shape[-1] // self.groups
-        grouped = tf.reshape(means, (-1, 1, self.groups, size))
-        grouped = tf.reduce_mean(grouped, axis=-1, keepdims=True)
-        return tf.reshape(tf.repeat(grouped, size, axis=-1), tf.shape(means))
-
-
-def _mean(x):
-    """Means over positions: on processors fastest as a product with ones."""
-    import tensorflow as tf
-
-    count = tf.shape(x)[1]
-    return tf.matmul(tf.ones((1, 1, count)), x) / tf.cast(count, x.dtype)
+        channels = means.shape[-1]
+        size = channels // self.groups
+        means = tf.reshape(means, (-1, 1, self.groups, size))
+        means = tf.reduce_mean(means, axis=-1, keepdims=True)
+        means = means * tf.ones((size,), means.dtype)
+        return tf.reshape(means, (-1, 1, channels))

@@ -19,6 +19,7 @@ CONFIG = {
 }
 
 
+@pytest.mark.soak
 def test_both_frameworks_take_the_same_step():
     pytest.importorskip("diffusers", reason="what the step is compared with")
     request = {"config": CONFIG, "size": 32, "batch_size": 2, "data_dir": None}

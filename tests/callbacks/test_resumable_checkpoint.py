@@ -68,6 +68,7 @@ def test_goes_on_exactly(uninterrupted, tmp_path):
     _assert_as_if_nothing_had_happened(tmp_path, uninterrupted)
 
 
+@pytest.mark.soak
 def test_vqgan_goes_on_exactly(tmp_path):
     """In each of its phases, both networks with their optimizers."""
     # Step by step: graphs would take longer.

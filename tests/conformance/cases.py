@@ -99,6 +99,8 @@ class ModelCase:
     adversarial_terms: frozenset = frozenset()
     # Whether its graphs are too slow to make for each compiler and policy.
     slow: bool = False
+    # Whether only `make soak` runs this line, for the time that it takes.
+    soak: bool = False
     # Steps that the autoencoder does not take part in.
     pretraining_steps: int = 0
 
@@ -206,7 +208,7 @@ MODELS = [
             critic="group",
             quantizer=EMAVectorQuantizer,
         ),
-        slow=True,
+        soak=True,
         adversarial_terms=_TERMS | _PENALTIES,
         **_GAN,
     ),
@@ -214,6 +216,7 @@ MODELS = [
         "vqgan-without-discriminator-grey",
         _vqgan(critic=None, channels=1),
         channels=1,
+        soak=True,
         **_GAN,
     ),
 ]
@@ -221,4 +224,8 @@ MODELS = [
 
 def parametrize(cases):
     """Runs a test, or a fixture, once for each line of a table."""
-    return pytest.mark.parametrize("case", cases, ids=lambda case: case.name)
+    lines = []
+    for case in cases:
+        marks = [pytest.mark.soak] if getattr(case, "soak", False) else []
+        lines.append(pytest.param(case, id=case.name, marks=marks))
+    return pytest.mark.parametrize("case", lines)

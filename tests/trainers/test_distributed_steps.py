@@ -64,8 +64,10 @@ def _mirrored(model, epochs, strategy):
         ("vq", "two_replicas", 17),
         ("vq", "four_replicas", 2),
         # Both networks from the first step on, with batch normalization.
-        ("vqgan-smooth", "two_replicas", 17),
         ("vqgan", "two_replicas", 3),
+        pytest.param(
+            "vqgan-smooth", "two_replicas", 17, marks=pytest.mark.soak
+        ),
     ],
 )
 def test_steps(model, replicas, epochs, request):

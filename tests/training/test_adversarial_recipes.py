@@ -121,6 +121,7 @@ def both(tmp_path_factory):
     return {"run": run, "without": without, "begun": begun, "results": results}
 
 
+@pytest.mark.soak
 def test_discriminator_learns_in_the_second_half_only(both):
     before, after, without = (
         both["begun"],
@@ -137,6 +138,7 @@ def test_discriminator_learns_in_the_second_half_only(both):
     assert int(before.steps) == 4
 
 
+@pytest.mark.soak
 def test_results_compare_both_runs(both):
     run, results = both["run"], both["results"]
     other = json.loads(
@@ -154,6 +156,7 @@ def test_results_compare_both_runs(both):
     assert (run.output_dir / "comparison.png").stat().st_size > 0
 
 
+@pytest.mark.soak
 def test_preset_holds_the_discriminator_if_it_has_learned(both):
     files = {
         kind: {p.name for p in (both[kind].output_dir / "preset").iterdir()}
@@ -170,6 +173,7 @@ def test_preset_holds_the_discriminator_if_it_has_learned(both):
         np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-3)
 
 
+@pytest.mark.soak
 def test_baseline_must_be_the_same_run(both):
     results = both["results"]
     folder = both["without"].output_dir

@@ -151,7 +151,10 @@ _SMALL = {
 
 @pytest.mark.parametrize(
     "variant, kind",
-    [(None, "usual records"), ("l2", "folders")],
+    [
+        (None, "usual records"),
+        pytest.param("l2", "folders", marks=pytest.mark.soak),
+    ],
 )
 def test_recipe_trains_at_reduced_size(
     variant, kind, layouts, tmp_path, monkeypatch
