@@ -7,7 +7,7 @@ VENV ?= .venv
 PYTHON ?=
 DATA_DIR ?=
 PYTEST_ARGS ?=
-# Processes that share the tests; each takes about 2 GB.
+# Processes that share the tests; each grows to 8 GB.
 JOBS ?= 2
 # Tests of optional parts skip where their package is missing. All of them run
 # with cpu,test,bench,hub,datasets,cv,tensorboard.

@@ -65,7 +65,6 @@ def _keras_tasks(request):
     return {
         "step": step,
         "encode": _encode(model.encode, batches),
-        "encode in a graph": _encode(tf.function(model.encode), batches),
         "convolution": _convolution(tf),
     }
 
@@ -94,11 +93,9 @@ def _torch_tasks(request):
     images = np.load(folder / "images.npz")["images"]
     batches = [made.batch(images) for images in images]
     iterator = itertools.cycle(batches)
-    encode = _encode(made.encode, batches)
     return {
         "step": lambda: made(next(iterator)),
-        "encode": encode,
-        "encode in a graph": encode,
+        "encode": _encode(made.encode, batches),
     }
 
 

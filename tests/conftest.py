@@ -1,6 +1,5 @@
 """What all tests share: the devices, the seed, the data, the replicas."""
 
-import gc
 import os
 import pathlib
 
@@ -23,14 +22,6 @@ def seed():
     """Every test starts from the same seed, whichever ran before it."""
     keras.utils.set_random_seed(0)
     return 0
-
-
-@pytest.fixture(scope="module", autouse=True)
-def leave_no_graphs():
-    """Gives the memory of a file's graphs back: of all tests it is 8 GB."""
-    yield
-    keras.backend.clear_session()
-    gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -7,12 +7,14 @@ import keras
 from keras import ops
 
 from keras_vq.layers.quantizers import Quantizer
+from keras_vq.layers.quantizers.vectors import check_indices
 from keras_vq.losses import (
     get_reconstruction_loss,
     serialize_reconstruction_loss,
 )
 from keras_vq.losses.reduction import batch_mean
 from keras_vq.metrics import CodebookPerplexity, CodesUsed
+from keras_vq.models import compiled
 from keras_vq.models import images as image_tools
 from keras_vq.models import tiling as tiles
 from keras_vq.models.networks import (
@@ -170,6 +172,9 @@ class VQAutoencoder(TrainingMixin, keras.Model):
     def encode(self, images, tiling=None):
         """Codes of images.
 
+        Compiled at the first call, as `predict` is, and so are `decode` and
+        `reconstruct`.
+
         Args:
             images: Float array or tensor of shape `(batch, height, width,
                 channels)`, values in [-1, 1].
@@ -191,6 +196,9 @@ class VQAutoencoder(TrainingMixin, keras.Model):
             checks.warn_unless_adapted(self, "encode")
         images = ops.convert_to_tensor(images)
         image_tools.check_images(images, self.channels, self._image_rank)
+        return compiled.run(self, "encode", self._encode, images)
+
+    def _encode(self, images):
         return self.quantizer.encode(self.encoder(self._pad(images)))
 
     def decode(self, codes, tiling=None):
@@ -219,6 +227,11 @@ class VQAutoencoder(TrainingMixin, keras.Model):
                 f"Codes are integers of {rank} axes, as `encode` gives them, "
                 f"the batch first. Received: shape {tuple(codes.shape)}"
             )
+        # A compiled function cannot look at values.
+        check_indices(codes, self.quantizer.codebook_size)
+        return compiled.run(self, "decode", self._decode, codes)
+
+    def _decode(self, codes):
         return self.decoder(self.quantizer.decode(codes))
 
     def reconstruct(self, images, tiling=None):
@@ -234,7 +247,14 @@ class VQAutoencoder(TrainingMixin, keras.Model):
         """
         if tiling is not None:
             return tiles.reconstruct(self, images, tiling)
-        return self(images, training=False)
+        images = ops.convert_to_tensor(images)
+        image_tools.check_images(images, self.channels, self._image_rank)
+        return compiled.run(
+            self,
+            "reconstruct",
+            lambda images: self(images, training=False),
+            images,
+        )
 
     preprocess = staticmethod(image_tools.preprocess)
     postprocess = staticmethod(image_tools.postprocess)

@@ -10,6 +10,7 @@ from keras import ops
 from keras_vq.layers.quantizers.vectors import check_indices
 from keras_vq.layers.whole_image import Samples, Tiles, tile_scope
 from keras_vq.models import images as image_tools
+from keras_vq.models.compiled import compiled
 from keras_vq.models.tile_grid import Grid
 
 
@@ -190,7 +191,11 @@ def _as_numpy(array):
 def _run(model, method, inputs, sides, tiling):
     """`model.encode` or `.decode`, tile by tile, image by image."""
     grid = Grid(sides, *tiling.in_codes(model.downsample_factor))
-    function = _compiled(model, method)
+    function = compiled(
+        model,
+        f"{method} tiles",
+        _of_tiles(getattr(model, method)),
+    )
     results = [
         _run_image(
             function,
@@ -319,24 +324,7 @@ def _merged_vectors(grid, states):
 # The function of a tile
 
 
-class _Functions:
-    """Holds compiled functions where Keras does not look for variables."""
-
-    def __init__(self):
-        self.by_method = {}
-
-
-def _compiled(model, method):
-    """Function of a batch of tiles, compiled once for each size."""
-    functions = getattr(model, "_tile_functions", None)
-    if functions is None:
-        functions = model._tile_functions = _Functions()
-    if method not in functions.by_method:
-        functions.by_method[method] = _compile(getattr(model, method))
-    return functions.by_method[method]
-
-
-def _compile(method):
+def _of_tiles(method):
     """Function that gives what `method` gives, and what its layers found.
 
     It takes tiles, or without `known` samples that stand for the whole image.
@@ -355,13 +343,4 @@ def _compile(method):
         # Where only the finds are wanted, the rest is not even computed.
         return (outputs if known and not collect else None), tiles.found
 
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        return tf.function(function)
-    if backend == "torch":
-        import torch
-
-        return torch.no_grad()(function)
     return function

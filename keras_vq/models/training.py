@@ -38,6 +38,8 @@ class TrainingMixin(SavingMixin):
     phase = Phase.AUTOENCODER
     # Whether somebody was told of a codebook without start values.
     _codebook_looked_at = False
+    # See `keras_vq.models.compiled`.
+    _compiled_functions = None
 
     def _create_training_state(self, loss_names):
         # Every batch counts once here, whatever number of optimizers or
@@ -162,6 +164,7 @@ class TrainingMixin(SavingMixin):
             kwargs.get("steps_per_execution", 1), strategy
         )
         super().compile(optimizer=optimizer, metrics=metrics, **kwargs)
+        self._compiled_functions = None
         self._build_metrics(metrics)
         checks.check_optimizer(self.optimizer, strategy)
         # An optimizer that is not built when a file is loaded would start

@@ -111,14 +111,12 @@ def test_summary_and_report():
     seconds = {
         "step": {"keras_vq": [1.0, 2.0, 9.0], "torch": [3.0, 3.0, 4.0]},
         "encode": {"keras_vq": [0.5] * 3, "torch": [0.25] * 3},
-        "encode in a graph": {"keras_vq": [0.2] * 3, "torch": [0.25] * 3},
         "convolution": {"keras_vq": [0.1] * 3},
     }
     flops = {"step": 10 * operations, "encode": operations}
     result = vqgan_step.summary(seconds, flops)
     assert result["ratio"]["step"]["torch"] == 1.5
     assert result["ratio"]["encode"]["torch"] == 0.5
-    assert result["ratio"]["encode in a graph"]["torch"] == 1.25
     shares = result["share_of_convolution"]
     assert shares["step"]["keras_vq"] == pytest.approx(0.5)
     assert shares["encode"]["torch"] == pytest.approx(0.4)
