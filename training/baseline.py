@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 
 from keras_vq.presets import load_preset
-from keras_vq.utils.images import comparison_grid, write_png
+from keras_vq.utils.images import image_grid, write_png
 
 # What both runs must have in common to be compared.
 _COMMON = ("steps", "batch_size", "seed", "optimizer", "weight_ema")
@@ -15,8 +15,8 @@ _COMMON = ("steps", "batch_size", "seed", "optimizer", "weight_ema")
 def add_baseline(results: dict, model, run, evaluation) -> None:
     """Puts the figures of a run without the discriminator into the results.
 
-    Also writes `comparison.png`: images, what the run without made of them,
-    and what this one made.
+    Also writes `comparison.png`: samples, what the run without made of them,
+    and what this one made, row by row.
 
     Args:
         results: Results of this run, which are added to.
@@ -33,11 +33,18 @@ def add_baseline(results: dict, model, run, evaluation) -> None:
         "evaluation": other["evaluation"],
         "training": other["training"],
     }
-    images = evaluation.set.images[:8]
+    images = evaluation.set.samples
+    if images is None:
+        images = evaluation.set.images
     without = load_preset(type(model), run.baseline / "preset")
-    rows = [_reconstructed(m, images) for m in (without, model)]
-    sheets = [comparison_grid(images, row, scale=2) for row in rows]
-    write_png(run.output_dir / "comparison.png", np.concatenate(sheets))
+    sheet = compare(images[:8], without, model)
+    write_png(run.output_dir / "comparison.png", sheet)
+
+
+def compare(images, without, model) -> np.ndarray:
+    """A row of images, and one of what each of two models makes of them."""
+    rows = [images, *(_reconstructed(m, images) for m in (without, model))]
+    return image_grid(np.concatenate(rows), columns=len(images), scale=2)
 
 
 def read_baseline(directory: pathlib.Path, results: dict) -> dict:

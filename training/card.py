@@ -37,6 +37,10 @@ _COMPARISON = """
 
 {figures}
 
+![Images, without, with the discriminator](comparison.png)
+
+*From above: images, the run without, the run with the discriminator.*
+
 Both runs have the same first {discriminator_start} steps, from which they \
 went on with the same data for the other {rest}.
 """

@@ -22,10 +22,13 @@ class EvaluationSet:
         images: uint8 array of shape `(count, height, width, channels)`.
         description: What they are and how they were prepared, in a sentence:
             it stands next to every figure.
+        samples: uint8 array of images of the same size that may be shown to
+            anybody, for pictures in the model card. None: the first images.
     """
 
     images: np.ndarray
     description: str
+    samples: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)

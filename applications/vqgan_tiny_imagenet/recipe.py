@@ -26,6 +26,7 @@ import pathlib
 import numpy as np
 
 from keras_vq import data
+from keras_vq.applications.samples import load_samples
 from keras_vq.layers import EMAVectorQuantizer
 from keras_vq.models import VQGAN, PatchGAN
 from keras_vq.training.optimization import AdamPlan
@@ -108,7 +109,9 @@ def _evaluation_set(data_dir):
     batches = _read(data_dir, "val", batch_size=500)
     images = np.concatenate([VQGAN.postprocess(x.numpy()) for x in batches])
     return EvaluationSet(
-        images, "Tiny ImageNet validation images, decoded from JPEG."
+        images,
+        "Tiny ImageNet validation images, decoded from JPEG.",
+        load_samples("vqgan_tiny_imagenet", 64),
     )
 
 

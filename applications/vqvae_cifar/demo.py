@@ -8,7 +8,6 @@ imports it.
 
 import argparse
 import os
-import pathlib
 import time
 
 
@@ -33,20 +32,9 @@ import numpy as np
 
 import keras_vq
 from keras_vq import utils
+from keras_vq.applications.samples import load_samples
 
-SAMPLES = pathlib.Path(__file__).with_name("samples") / "samples.png"
-SIZE = 32
 STEPS = 40
-
-
-def load_samples() -> np.ndarray:
-    """Cuts the sheet of samples: uint8 array of shape (24, 32, 32, 3)."""
-    import tensorflow as tf
-
-    sheet = tf.io.decode_png(SAMPLES.read_bytes(), channels=3).numpy()
-    rows, columns = sheet.shape[0] // SIZE, sheet.shape[1] // SIZE
-    tiles = sheet.reshape(rows, SIZE, columns, SIZE, 3).swapaxes(1, 2)
-    return tiles.reshape(-1, SIZE, SIZE, 3)
 
 
 def reconstruct(model, images: np.ndarray, path: str) -> None:
@@ -116,7 +104,7 @@ def main(argv: list[str] | None = None) -> None:
         f"keras_vq {keras_vq.__version__}: {arguments.preset}, "
         f"{parameters:.2f} million parameters"
     )
-    images = model.preprocess(load_samples())
+    images = model.preprocess(load_samples("vqvae_cifar", 32))
     reconstruct(model, images, arguments.output)
     fine_tune(model, images, arguments.steps)
     print(f"\nAll of it in {time.monotonic() - start:.0f} seconds.")

@@ -1,19 +1,21 @@
 """Makes `samples.png` from images that come with scikit-image.
 
-Each sample is a square of one photograph, scaled to 32x32 by averaging areas.
-Only images that are in the public domain or under CC0 are used; README.md in
+Each sample is a square of one photograph, scaled down by averaging areas. Only
+images that are in the public domain or under CC0 are used; README.md in
 this folder names them. Needs scikit-image and Pillow (the extra `test`):
 
-    python applications/vqvae_cifar/samples/make_samples.py
+    cd applications
+    python vqvae_cifar/samples/make_samples.py 32 vqvae_cifar
+    python vqvae_cifar/samples/make_samples.py 64 vqgan_tiny_imagenet
 """
 
 import pathlib
+import sys
 
 import numpy as np
 from PIL import Image
 from skimage import data
 
-SIZE = 32
 COLUMNS = 8
 
 # (image, left, top, side) in pixels of the photograph.
@@ -45,19 +47,21 @@ SQUARES = [
 ]
 
 
-def make_sheet() -> np.ndarray:
+def make_sheet(size) -> np.ndarray:
     """Puts the samples on one sheet, `COLUMNS` in a row, without gaps."""
-    samples = np.stack([_sample(*square) for square in SQUARES])
-    rows = samples.reshape(-1, COLUMNS, SIZE, SIZE, 3)
+    samples = np.stack([_sample(*square, size) for square in SQUARES])
+    rows = samples.reshape(-1, COLUMNS, size, size, 3)
     return np.concatenate(np.concatenate(rows, axis=1), axis=1)
 
 
-def _sample(name, left, top, side):
+def _sample(name, left, top, side, size):
     image = Image.fromarray(getattr(data, name)()).convert("RGB")
     square = image.crop((left, top, left + side, top + side))
-    return np.asarray(square.resize((SIZE, SIZE), Image.Resampling.BOX))
+    return np.asarray(square.resize((size, size), Image.Resampling.BOX))
 
 
 if __name__ == "__main__":
-    target = pathlib.Path(__file__).with_name("samples.png")
-    Image.fromarray(make_sheet()).save(target, optimize=True)
+    size, application = sys.argv[1:]
+    applications = pathlib.Path(__file__).parents[2]
+    target = applications / application / "samples" / "samples.png"
+    Image.fromarray(make_sheet(int(size))).save(target, optimize=True)
