@@ -17,7 +17,8 @@ class LPIPS(ImageMetric):
     measured with: those of different ones do not compare.
 
     Args:
-        distance: keras_vq.losses.LPIPS. The trunk and its weights.
+        distance: The trunk, `"vgg"` or `"squeeze"`, or a
+            `keras_vq.losses.LPIPS`, which can name files of weights.
         value_range: Pair of floats. The values of black and white in both
             arguments of `update_state`: `(-1, 1)`, `(0, 1)` or `(0, 255)`.
         quantize: bool. Whether to round to whole levels first.
@@ -29,13 +30,12 @@ class LPIPS(ImageMetric):
         Perceptual Metric", CVPR 2018, section 3.
 
     Example:
-    >>> distance = keras_vq.losses.LPIPS("squeeze", trunk_path, linear_path)
-    >>> model.compile(metrics=[keras_vq.metrics.LPIPS(distance)])
+    >>> model.compile(metrics=[keras_vq.metrics.LPIPS("squeeze")])
     """
 
     def __init__(
         self,
-        distance: losses.LPIPS,
+        distance: str | losses.LPIPS,
         value_range: tuple[float, float] = (-1.0, 1.0),
         quantize: bool = True,
         name="lpips",
@@ -44,10 +44,12 @@ class LPIPS(ImageMetric):
         super().__init__(value_range, quantize, name=name, dtype=dtype)
         if isinstance(distance, dict):
             distance = keras.saving.deserialize_keras_object(distance)
+        if isinstance(distance, str):
+            distance = losses.LPIPS(distance)
         if not isinstance(distance, losses.LPIPS):
             raise ValueError(
-                "`distance` must be a `keras_vq.losses.LPIPS`. Received: "
-                f"distance={distance!r}"
+                "`distance` must be the name of a trunk or a "
+                f"`keras_vq.losses.LPIPS`. Received: distance={distance!r}"
             )
         self.distance = distance
 

@@ -8,6 +8,7 @@ from skimage.io import imread
 import keras_vq
 from keras_vq.convert import ConversionError, DamagedFileError, LayoutError
 from keras_vq.losses import LPIPS
+from keras_vq.training.evaluation import published_files
 from tests.losses import torch_lpips as reference
 
 torch = reference.torch
@@ -305,7 +306,16 @@ def test_metric(made):
     again.update_state(images, others)
     np.testing.assert_allclose(again.result(), want, rtol=1e-4)
     with pytest.raises(ValueError, match="keras_vq.losses.LPIPS"):
-        keras_vq.metrics.LPIPS("squeeze")
+        keras_vq.metrics.LPIPS(3)
+
+
+def test_metric_by_name(data_dir):
+    images, others = pair(64, 64)
+    with published_files(data_dir):
+        metric = keras_vq.metrics.LPIPS("squeeze", quantize=False)
+        want = np.mean(LPIPS("squeeze")(images, others))
+    metric.update_state(images, others)
+    np.testing.assert_allclose(metric.result(), want, rtol=1e-4)
 
 
 def test_models_neither_hold_nor_save_it(made, tmp_path):
