@@ -157,8 +157,9 @@ def _finish(model, recipe, run, evaluation) -> dict:
     # What is measured is what users get: the averaged weights, as stored.
     stored = load_preset(type(model), preset)
     figures = evaluation.measure(stored)
-    add_metadata(preset, {"evaluation": figures})
     results = _results(recipe, run, model, figures)
+    facts = {name: results[name] for name in ("evaluation", "training")}
+    add_metadata(preset, facts)
     if run.baseline is not None:
         add_baseline(results, stored, run, evaluation)
     _write_text(run.output_dir / "results.json", json.dumps(results, indent=2))

@@ -49,11 +49,17 @@ class DiscriminatorHealth(keras.callbacks.Callback):
     - the adaptive weight is at its upper limit, `max_adaptive_weight`;
     - the perceptual loss (that of the validation data if there is any, or the
       reconstruction loss without a perceptual one) has risen above its best
-      value by more than `max_rise`.
+      value by more than `max_rise`. With `validation_freq`, epochs without
+      validation are passed over.
+
+    Its memory, the best value among it, is that of one `fit`. A run that is
+    resumed by `keras_vq.callbacks.ResumableCheckpoint` in a new process
+    therefore measures a rise from the best value since then, counts epochs
+    anew, and may repeat a warning.
 
     Args:
         max_accuracy: Float in (0.5, 1], what counts as winning.
-        max_rise: Float, the rise that counts, as a fraction.
+        max_rise: Float, the rise that counts, as a fraction of the best value.
         patience: Integer, so many epochs in a row.
 
     Attributes:
@@ -104,7 +110,9 @@ class DiscriminatorHealth(keras.callbacks.Callback):
                 "as keras_vq.models.VQGAN. Received: a "
                 f"{type(self.model).__name__} without one"
             )
-        self.complaints, self._warned, self._best = {}, set(), math.inf
+        self.complaints, self._warned = {}, set()
+        # By the loss's name: those of training and validation data differ.
+        self._best = {}
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         steps = int(keras.ops.convert_to_numpy(self.model.steps))
@@ -112,10 +120,14 @@ class DiscriminatorHealth(keras.callbacks.Callback):
         self._counts = steps >= start
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        found = self._found(logs or {})
-        self.complaints = {
-            key: self.complaints.get(key, 0) + 1 for key in found
-        }
+        logs = logs or {}
+        watched = self._watched(logs)
+        found = self._found(logs, watched)
+        complaints = {key: self.complaints.get(key, 0) + 1 for key in found}
+        if not watched and "rising" in self.complaints:
+            # An epoch without validation neither counts nor starts over.
+            complaints["rising"] = self.complaints["rising"]
+        self.complaints = complaints
         for key, sentence in found.items():
             if self.complaints[key] < self.patience or key in self._warned:
                 continue
@@ -127,10 +139,10 @@ class DiscriminatorHealth(keras.callbacks.Callback):
                     stacklevel=2,
                 )
 
-    def _found(self, logs: dict) -> dict:
+    def _found(self, logs: dict, watched: str) -> dict:
         """What is wrong in this epoch: keys and sentences."""
         found = {}
-        if rise := self._rise(logs):
+        if watched and (rise := self._rise(watched, float(logs[watched]))):
             found["rising"] = rise
         if not self._counts:
             return found
@@ -153,15 +165,20 @@ class DiscriminatorHealth(keras.callbacks.Callback):
             )
         return found
 
-    def _rise(self, logs: dict) -> str:
-        """Says how a loss has risen above its best value, or nothing."""
+    def _watched(self, logs: dict) -> str:
+        """Name of the loss that must not rise; empty if the epoch has none."""
         known = "perceptual_loss" in logs
         name = "perceptual_loss" if known else "reconstruction_loss"
-        names = [n for n in (f"val_{name}", name) if n in logs]
-        if not names:
+        if f"val_{name}" in logs:
+            return f"val_{name}"
+        # Where there is validation, that of another epoch decides.
+        return name if name in logs and f"val_{name}" not in self._best else ""
+
+    def _rise(self, name: str, value: float) -> str:
+        """Says how a loss has risen above its best value, or nothing."""
+        best = self._best.get(name, math.inf)
+        self._best[name] = min(best, value)
+        # A negative log-likelihood may lie below 0. NaN counts as a rise.
+        if not self._counts or value <= best + self.max_rise * abs(best):
             return ""
-        value = float(logs[names[0]])
-        best, self._best = self._best, min(self._best, value)
-        if not self._counts or value <= best * (1.0 + self.max_rise):
-            return ""
-        return f"{names[0]} is {value:.4g}, and was {best:.4g} at best"
+        return f"{name} is {value:.4g}, and was {best:.4g} at best"

@@ -129,6 +129,16 @@ class AdversarialTraining:
         """Steps that are taken before the generator meets its adversary."""
         return self.first_step + self.pretraining_steps
 
+    def without_phases(self):
+        """The same for two networks that both have learned: from step 1."""
+        return dataclasses.replace(
+            self,
+            discriminator_start=0,
+            total_steps=None,
+            warmup_steps=0,
+            pretraining_steps=0,
+        )
+
     def get_config(self) -> dict:
         """All arguments."""
         return dataclasses.asdict(self)

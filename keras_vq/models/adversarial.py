@@ -263,6 +263,24 @@ class AdversarialMixin:
             self.discriminator.adapt(ops.convert_to_tensor(images))
         workers.share(self.discriminator.weights, self)
 
+    # Saving
+
+    def preset_config(self, parts) -> dict:
+        """Arguments that the model of a preset has instead of this one's.
+
+        The phases belong to this training: a discriminator that has learned
+        takes part from the first step of the next one.
+        """
+        changed = super().preset_config(parts)
+        options = self.adversarial
+        steps = int(ops.convert_to_numpy(self.steps))
+        learned = options.first_step < steps >= options.adversarial_start
+        if "discriminator" in parts and learned:
+            changed["adversarial"] = keras.saving.serialize_keras_object(
+                options.without_phases()
+            )
+        return changed
+
     # The losses
 
     def discriminator_losses(self, real_logits, fake_logits) -> dict:

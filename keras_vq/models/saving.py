@@ -76,6 +76,14 @@ class SavingMixin:
         """Parts by name that only training needs; here there are none."""
         return {}
 
+    def preset_config(self, parts) -> dict:
+        """Arguments that the model of a preset has instead of this one's.
+
+        Args:
+            parts: Names of the parts that the preset holds.
+        """
+        return {}
+
     def save_to_preset(self, directory: str, **kwargs):
         """Writes a directory that `from_preset` reads.
 

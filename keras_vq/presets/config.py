@@ -9,6 +9,7 @@ Keras' own layers with what they are made of.
 
 import difflib
 import inspect
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -59,8 +60,12 @@ _PLAIN_VALUES = {
 }
 
 
-def model_config(model: keras.Model) -> dict:
+def model_config(model: keras.Model, parts: Iterable[str] = ()) -> dict:
     """The content of config.json for a model.
+
+    Args:
+        model: The model.
+        parts: Names of the optional parts that the preset holds.
 
     Raises:
         PresetError: If a class is not registered, so that the preset could
@@ -71,6 +76,9 @@ def model_config(model: keras.Model) -> dict:
     config = without_local_paths(without_training(config))
     # Which layers were frozen belongs to the training too.
     config["config"].pop("frozen_layers", None)
+    changed = getattr(model, "preset_config", None)
+    if callable(changed):
+        config["config"].update(changed(parts))
     check_config(config, source=f"The configuration of {model.name}")
     registered_class(config, source=f"The configuration of {model.name}")
     return config

@@ -81,7 +81,7 @@ def save_preset(
     parts = model_parts(model) if include_parts else {}
     for whole in (model, *parts.values()):
         dataset_groups(whole)  # Refuses what cannot be saved whole.
-    config = model_config(model)
+    config = model_config(model, parts)
     metadata = _checked_metadata(metadata)
     manifest = _describe(model, parts, config, metadata, float16)
     weights = {part_file(name): part for name, part in parts.items()}

@@ -42,30 +42,39 @@ class PhaseSwitch(keras.callbacks.Callback):
     """
 
     def on_train_begin(self, logs=None):
+        self._steps = None
         self._warned = False
 
     def on_epoch_begin(self, epoch, logs=None):
+        first = self._steps is None
         # Once an epoch, because it makes the program wait for the device.
-        self._steps = int(keras.ops.convert_to_numpy(self.model.steps))
-        if not self._warned and is_chief(self.model):
-            self._warn_of_start(epoch)
-        self._warned = True
+        self._steps = self._steps_taken()
+        if first and self.params.get("steps"):
+            rest = (self.params["epochs"] - epoch) * self.params["steps"]
+            self._warn_of_start(self._steps + rest)
 
-    def _warn_of_start(self, epoch):
+    def on_train_end(self, logs=None):
+        # The steps of a generator or of filtered data are not known before,
+        # and another callback may have stopped the training.
+        if self._steps is not None and not self._warned:
+            self._warn_of_start(self._steps_taken())
+
+    def _steps_taken(self):
+        return int(keras.ops.convert_to_numpy(self.model.steps))
+
+    def _warn_of_start(self, end):
         """Warns if this `fit` ends before the discriminator counts."""
-        if not self.params.get("steps"):
-            return
-        rest = (self.params["epochs"] - epoch) * self.params["steps"]
         start = self.model.adversarial.adversarial_start
-        if self._steps + rest <= start:
-            warnings.warn(
-                f"This `fit` ends after step {self._steps + rest}, and the "
-                f"discriminator counts only after step {start}. Unless `fit` "
-                "is called again, lower `discriminator_start` of "
-                "keras_vq.losses.AdversarialTraining, or train with "
-                "`discriminator=None`.",
-                stacklevel=2,
-            )
+        if end > start or not is_chief(self.model):
+            return
+        self._warned = True
+        warnings.warn(
+            f"This `fit` ends after step {end}, and the discriminator counts "
+            f"only after step {start}. Unless `fit` is called again, lower "
+            "`discriminator_start` of keras_vq.losses.AdversarialTraining, or "
+            "train with `discriminator=None`.",
+            stacklevel=2,
+        )
 
     def on_train_batch_begin(self, batch, logs=None):
         enter_phase(self.model, self._steps)

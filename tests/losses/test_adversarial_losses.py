@@ -4,9 +4,7 @@ import math
 
 import numpy as np
 import pytest
-import torch
 from keras import ops
-from torch.nn import functional
 
 from keras_vq.losses.adversarial import (
     discriminator_accuracy,
@@ -26,6 +24,8 @@ def _logits(shape=(4, 3, 2, 1), seed=0, scale=2.0):
 
 def _torch_losses(name, real, fake):
     """Of each image, with torch's own binary cross-entropy."""
+    torch = pytest.importorskip("torch", reason="compares with PyTorch")
+    functional = torch.nn.functional
     real, fake = (torch.tensor(x).double().flatten(1) for x in (real, fake))
     ones, zeros = torch.ones_like(real), torch.zeros_like(real)
 

@@ -4,7 +4,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-import torch
 from scipy import linalg
 
 from keras_vq.metrics import FrechetDistance, SqueezeNetFeatures
@@ -179,6 +178,7 @@ def test_features_equal_torch(trunk):
 def _torch_features(images, path):
     import h5py
 
+    torch = pytest.importorskip("torch", reason="compares with PyTorch")
     functional = torch.nn.functional
     with h5py.File(path, "r") as file:
         arrays = {}

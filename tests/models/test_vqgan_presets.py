@@ -1,7 +1,9 @@
 import networks
 import numpy as np
 
+from keras_vq.losses import AdversarialTraining
 from keras_vq.models import VQGAN, PatchGAN
+from keras_vq.trainers.phases import Phase
 
 
 def _model(**arguments):
@@ -36,3 +38,37 @@ def test_a_preset_keeps_the_discriminator_unless_another_is_given(tmp_path):
     without = VQGAN.from_preset(path, discriminator=None)
     assert without.discriminator is None
     np.testing.assert_array_equal(without(images), model(images))
+
+
+def _options(model):
+    return model.adversarial.get_config()
+
+
+def test_a_discriminator_that_has_learned_goes_on_at_once(tmp_path):
+    """The phases are those of the training that made the preset."""
+    phases = {
+        "discriminator_start": 0.5,
+        "total_steps": 4,
+        "warmup_steps": 2,
+        "lecam_weight": 0.5,
+    }
+    model = _model(adversarial=AdversarialTraining(**phases))
+    model.compile("sgd", discriminator_optimizer="sgd", run_eagerly=True)
+    images = networks.images(4, 16, 16, 3)
+    model.fit(images[:2], batch_size=1, verbose=0)
+    model.save_to_preset(tmp_path / "before")
+    assert _options(VQGAN.from_preset(tmp_path / "before")) == _options(model)
+    model.fit(images[:2], batch_size=1, verbose=0)
+    model.save_to_preset(tmp_path / "after")
+    loaded = VQGAN.from_preset(tmp_path / "after")
+    assert loaded.phase_at(0) is Phase.BOTH
+    assert _options(loaded) == {
+        **_options(model),
+        "discriminator_start": 0,
+        "total_steps": None,
+        "warmup_steps": 0,
+    }
+    assert float(loaded.adversarial_weight()) == model.adversarial.weight
+    # Without it, the next training starts with one that knows nothing.
+    model.save_to_preset(tmp_path / "alone", include_parts=False)
+    assert _options(VQGAN.from_preset(tmp_path / "alone")) == _options(model)

@@ -128,7 +128,9 @@ def test_figures_are_those_of_the_written_preset(finished):
 def test_preset_says_what_was_measured_of_it(finished):
     run, results = finished
     facts = json.loads((run.output_dir / "preset/metadata.json").read_text())
-    assert facts["metadata"] == {"evaluation": results["evaluation"]}
+    assert facts["metadata"] == {
+        name: results[name] for name in ("evaluation", "training")
+    }
     assert facts["parameter_count"] == results["parameters"]
     keras_vq.presets.verify(run.output_dir / "preset")
 
