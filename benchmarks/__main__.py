@@ -10,6 +10,7 @@ NAMES = (
     "nearest_code",
     "training_step",
     "vqgan_step",
+    "tiling",
     "step_overhead",
     "import_time",
     "data_throughput",
@@ -19,7 +20,7 @@ NAMES = (
 def _command(name: str) -> list | None:
     data_dir = os.environ.get("KERAS_VQ_DATA")
     command = [sys.executable, "-m", f"benchmarks.{name}"]
-    if name != "data_throughput":
+    if name not in ("data_throughput", "tiling"):
         return command
     return [*command, "--data-dir", data_dir] if data_dir else None
 
