@@ -90,8 +90,9 @@ def get_perceptual_loss(identifier):
         identifier: None, for none; `"vgg"` or `"squeeze"`, LPIPS of that
             trunk, whose files are opened by its `load` or at its first call; a
             `keras_vq.losses.LPIPS` or another callable of (images,
-            reconstruction), which is returned as it is; a `keras.losses.Loss`,
-            see `CallableLoss`; or what `serialize_perceptual_loss` returned.
+            reconstruction), which is returned as it is (a Keras layer or
+            model is frozen first); a `keras.losses.Loss`, see `CallableLoss`;
+            or what `serialize_perceptual_loss` returned.
 
     Returns:
         None, or a callable that maps images and reconstruction, both
@@ -115,6 +116,9 @@ def get_perceptual_loss(identifier):
         return LPIPS.from_config({"trunk": identifier})
     if isinstance(identifier, keras.losses.Loss):
         return CallableLoss(identifier)
+    if isinstance(identifier, keras.Layer):
+        # It judges, and must not learn to judge mildly.
+        identifier.trainable = False
     if callable(identifier) and not inspect.isclass(identifier):
         return identifier
     names = " or ".join(repr(name) for name in TRUNKS)

@@ -192,8 +192,13 @@ class LPIPS:
             total += ops.mean(ops.sum(squares * weights, -1), axis=(1, 2))
         return total
 
-    def _to_colour(self, images):
-        shape = tuple(images.shape)
+    def check_shape(self, shape):
+        """Raises ValueError if it cannot judge images of this shape.
+
+        Args:
+            shape: `(batch, height, width, channels)`; None is any size.
+        """
+        shape = tuple(shape)
         small = TRUNKS[self.trunk].min_size
         if len(shape) != 4 or any(
             s is not None and s < small for s in shape[1:3]
@@ -202,16 +207,19 @@ class LPIPS:
                 f"Expected images of shape (batch, height, width, channels), "
                 f"at least {small} x {small} pixels. Received: shape={shape}"
             )
-        if self.per_channel:
-            height, width, channels = ops.shape(images)[1:]
-            images = ops.transpose(images, (0, 3, 1, 2))
-            images = ops.reshape(images, (-1, height, width, 1))
-        elif shape[-1] not in (1, 3):
+        if not self.per_channel and shape[-1] not in (1, 3):
             raise ValueError(
                 "LPIPS judges images of 3 channels (RGB) or 1 (grey). "
                 f"Received: shape={shape}. Give it three of the channels, or "
                 "use `per_channel=True`, the mean over channels as grey images."
             )
+
+    def _to_colour(self, images):
+        self.check_shape(images.shape)
+        if self.per_channel:
+            height, width, channels = ops.shape(images)[1:]
+            images = ops.transpose(images, (0, 3, 1, 2))
+            images = ops.reshape(images, (-1, height, width, 1))
         if images.shape[-1] == 1:
             images = ops.repeat(images, 3, axis=-1)
         return images

@@ -50,9 +50,16 @@ class SqueezeNetFeatures:
     local_paths = ("trunk_weights",)
 
     size = 512
+    _arrays = None
 
     def __init__(self, trunk_weights=None):
         self.trunk_weights = trunk_weights and str(trunk_weights)
+        self.load()
+
+    def load(self):
+        """Opens the file, unless it was opened before."""
+        if self._arrays is not None:
+            return
         self.file = self.trunk_weights or find_weights(
             "squeeze", "trunk_weights"
         )
@@ -62,6 +69,7 @@ class SqueezeNetFeatures:
         self._shift, self._scale = (np.array(s, "float32") for s in scaling)
 
     def __call__(self, images):
+        self.load()
         images = ops.cast(images, "float32")
         if images.shape[-1] == 1:
             images = ops.repeat(images, 3, axis=-1)
@@ -82,7 +90,10 @@ class SqueezeNetFeatures:
 
     @classmethod
     def from_config(cls, config):
-        return cls(**config)
+        """Features whose file is opened when they are first asked for."""
+        made = cls.__new__(cls)
+        made.trunk_weights = config["trunk_weights"]
+        return made
 
 
 @keras.saving.register_keras_serializable(package="keras_vq")

@@ -1,5 +1,7 @@
 """What makes a model trainable against a discriminator."""
 
+import warnings
+
 import keras
 from keras import ops
 
@@ -36,7 +38,7 @@ class AdversarialMixin:
 
     def _set_adversary(self, discriminator, adversarial, channels, dtype):
         """Sets the discriminator. All layers must be there before the build."""
-        self.adversarial = _checked_options(adversarial)
+        self._adversarial = _checked_options(adversarial)
         if discriminator == "patchgan":
             discriminator = PatchGAN(
                 channels=channels, dtype=dtype, name="discriminator"
@@ -58,6 +60,9 @@ class AdversarialMixin:
                 f"Received: a {type(discriminator).__name__} of "
                 f"channels={theirs}"
             )
+        if discriminator is not None and not discriminator.built:
+            # The optimizer is made for variables that are there.
+            discriminator(keras.Input((None, None, channels), dtype="float32"))
         self.discriminator = discriminator
 
     def _create_training_state(self, loss_names):
@@ -72,6 +77,20 @@ class AdversarialMixin:
             initializer="zeros",
             trainable=False,
             autocast=False,
+        )
+
+    @property
+    def adversarial(self):
+        """The `AdversarialTraining` that the model was made with."""
+        return self._adversarial
+
+    @adversarial.setter
+    def adversarial(self, options):
+        # Metrics and counters were made for the terms of the old one.
+        raise AttributeError(
+            "`adversarial` is an argument of the model's constructor and of "
+            "`from_preset`, and cannot be exchanged afterwards. "
+            f"Received: {options!r}"
         )
 
     @property
@@ -176,6 +195,24 @@ class AdversarialMixin:
             self.discriminator.trainable_variables,
         )
         super().compile(pair, auto_scale_loss=False, **kwargs)
+        self._warn_of_a_fresh_discriminator()
+
+    def _warn_of_a_fresh_discriminator(self):
+        fresh = "discriminator" in self.fresh_parts
+        if not fresh or self.phase_at(0) is not Phase.BOTH:
+            return
+        if int(ops.convert_to_numpy(self.steps)) or (
+            self.adversarial.warmup_steps
+        ):
+            return
+        warnings.warn(
+            "The autoencoder has been trained, and its discriminator is a "
+            "fresh one, whose noise takes part in the first step already. To "
+            "let it learn alone first, give `from_preset` "
+            "adversarial=keras_vq.losses.AdversarialTraining("
+            "pretraining_steps=1000).",
+            stacklevel=4,
+        )
 
     # The phases
 

@@ -144,7 +144,7 @@ class VQAutoencoder(TrainingMixin, keras.Model):
             )
         self.reconstruction_loss(images, images)
         names = ["reconstruction", *output["losses"]]
-        names += ["regularization"] if self.losses else []
+        names += ["regularization"] if self._regularization() else []
         self._create_training_state([f"{name}_loss" for name in names])
         self(images)
         # A functional model that this one is part of counts its calls; after

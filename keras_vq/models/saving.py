@@ -72,6 +72,9 @@ class SavingMixin:
             cls, preset, load_weights=load_weights, dtype=dtype, **overrides
         )
 
+    # Parts that `from_preset` has not loaded, though it has loaded the rest.
+    fresh_parts = ()
+
     def preset_parts(self) -> dict:
         """Parts by name that only training needs; here there are none."""
         return {}

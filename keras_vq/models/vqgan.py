@@ -1,7 +1,5 @@
 """VQGAN: a vector-quantized autoencoder trained against a discriminator."""
 
-import functools
-
 import keras
 from keras import ops
 
@@ -89,6 +87,7 @@ class VQGAN(AdversarialMixin, VQAutoencoder):
 
     # Arguments of a preset that no longer hold once another is overridden.
     _superseded = {"quantizer": ("codebook_size",)}
+    _to_features = None
 
     def __init__(
         self,
@@ -138,6 +137,10 @@ class VQGAN(AdversarialMixin, VQAutoencoder):
         kwargs.setdefault("reconstruction_loss", "l1")
         self._set_adversary(discriminator, adversarial, channels, dtype)
         self.perceptual_loss = get_perceptual_loss(perceptual_loss)
+        self._check_perceptual((None, None, None, channels))
+        if isinstance(self.perceptual_loss, keras.Layer):
+            image = keras.Input((None, None, channels), dtype="float32")
+            self.perceptual_loss(image, image)  # Builds it.
         super().__init__(
             networks.encoder(),
             quantizer,
@@ -169,17 +172,21 @@ class VQGAN(AdversarialMixin, VQAutoencoder):
         """Last convolution of the decoder."""
         return self.decoder.get_layer("conv_out")
 
-    @functools.cached_property
-    def _decoder_before_last_layer(self):
-        # Shares all layers with the decoder; not tracked as one more.
-        return keras.Model(self.decoder.input, self.last_layer.input)
+    def _decode_to_features(self, quantized):
+        """What the last layer of the decoder sees."""
+        if self._to_features is None:
+            # Shares all layers with the decoder. Keras takes a model that is
+            # an attribute for one more part, and gives it a place in files.
+            part = keras.Model(self.decoder.input, self.last_layer.input)
+            self._to_features = lambda inputs: part(inputs)
+        return self._to_features(quantized)
 
     def call(self, images, training=None, return_details=False):
         if not return_details:
             return super().call(images, training=training)
         image_tools.check_images(images, self.channels, self._image_rank)
         output = self.quantizer(self.encoder(self._pad(images)))
-        features = self._decoder_before_last_layer(output["quantized"])
+        features = self._decode_to_features(output["quantized"])
         reconstruction = self.apply_last_layer(features, images)
         return {
             "reconstruction": reconstruction,
@@ -192,6 +199,15 @@ class VQGAN(AdversarialMixin, VQAutoencoder):
         return image_tools.crop_like(self.last_layer(features), images)
 
     # The losses
+
+    def _check_perceptual(self, shape):
+        check = getattr(self.perceptual_loss, "check_shape", None)
+        if callable(check):
+            check(shape)
+
+    def _check_sizes(self, images):
+        super()._check_sizes(images)
+        self._check_perceptual(images.shape)
 
     def _create_training_state(self, loss_names):
         if self.perceptual_loss is not None:

@@ -1,6 +1,7 @@
 """VQGAN's encoder and decoder."""
 
 import dataclasses
+import numbers
 
 import keras
 from keras import layers
@@ -87,8 +88,17 @@ class VQGANNetworks:
     dtype: object = None
 
     def __post_init__(self):
+        for name in ("channels", "base_channels", "residual_blocks"):
+            value = getattr(self, name)
+            if not _is_positive_integer(value):
+                raise ValueError(
+                    f"`{name}` must be a positive integer. "
+                    f"Received: {name}={value!r}"
+                )
         levels = len(self.channel_multipliers)
-        if levels < 1 or min(self.channel_multipliers) < 1:
+        if not levels or not all(
+            map(_is_positive_integer, self.channel_multipliers)
+        ):
             raise ValueError(
                 "`channel_multipliers` must be positive integers, one for "
                 "each level, such as (1, 1, 2, 2, 4). Received: "
@@ -197,3 +207,8 @@ class VQGANNetworks:
             dtype=self.dtype,
             name=name,
         )
+
+
+def _is_positive_integer(value) -> bool:
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return whole and value > 0

@@ -116,12 +116,16 @@ def _load(cls, preset, load_weights, dtype, load_parts, overrides):
         check_fingerprint(file, source.files[WEIGHTS_FILE], str(path))
         model = build_model(target, arguments, label)
         read_weights(model, file, str(path))
-    if load_parts:
-        _load_parts(model, source, overrides)
+    parts = set(model_parts(model))
+    loaded = _load_parts(model, source, overrides) if load_parts else set()
+    if fresh := parts - loaded:
+        model.fresh_parts = tuple(sorted(fresh))
     return model
 
 
-def _load_parts(model: keras.Model, source: Source, given: Iterable) -> None:
+def _load_parts(model: keras.Model, source: Source, given: Iterable) -> set:
+    """Loads all but the given ones; returns the names of what it loaded."""
+    loaded = set()
     for name, part in model_parts(model).items():
         if name in given:
             continue
@@ -131,6 +135,7 @@ def _load_parts(model: keras.Model, source: Source, given: Iterable) -> None:
             with _open(path) as file:
                 check_fingerprint(file, expected, str(path))
                 _read_part(name, part, file, str(path))
+            loaded.add(name)
         elif os.path.lexists(path):
             # Trained from the start again, and nobody would know.
             raise DamagedPresetError(
@@ -138,6 +143,7 @@ def _load_parts(model: keras.Model, source: Source, given: Iterable) -> None:
                 "preset, so that it cannot be checked. Fetch or save the "
                 "preset again, or use `load_parts=False`."
             )
+    return loaded
 
 
 def _read_part(name, part, file, path) -> None:

@@ -226,6 +226,7 @@ def test_features_are_saved_by_their_name(trunk):
         keras.saving.serialize_keras_object(metric)
     )
     assert again.quantize is False
+    again.features.load()
     assert again.features.file == features.file
 
 
@@ -251,3 +252,13 @@ def test_real_photographs_are_closer_than_blurred_ones(trunk, data_dir):
         metric.update_state(images, others)
         results.append(float(metric.result()))
     assert 0 < 10 * results[0] < results[1]
+
+
+def test_a_saved_metric_opens_its_file_when_it_is_used(tmp_path):
+    features = SqueezeNetFeatures.from_config(
+        {"trunk_weights": str(tmp_path / "gone.h5")}
+    )
+    metric = FrechetDistance(features)
+    images = np.zeros((2, 32, 32, 3), "float32")
+    with pytest.raises(FileNotFoundError, match="gone.h5"):
+        metric.update_state(images, images)

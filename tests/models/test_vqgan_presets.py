@@ -1,5 +1,6 @@
 import networks
 import numpy as np
+import pytest
 
 from keras_vq.losses import AdversarialTraining
 from keras_vq.models import VQGAN, PatchGAN
@@ -72,3 +73,25 @@ def test_a_discriminator_that_has_learned_goes_on_at_once(tmp_path):
     # Without it, the next training starts with one that knows nothing.
     model.save_to_preset(tmp_path / "alone", include_parts=False)
     assert _options(VQGAN.from_preset(tmp_path / "alone")) == _options(model)
+
+
+def _compile(model):
+    model.compile("sgd", discriminator_optimizer="sgd")
+
+
+def test_a_fresh_discriminator_is_told_of(tmp_path, recwarn):
+    model = _model()
+    model.save_to_preset(tmp_path / "preset")
+    path = tmp_path / "preset"
+    _compile(model)
+    _compile(VQGAN.from_preset(path))
+    options = AdversarialTraining(pretraining_steps=9)
+    _compile(VQGAN.from_preset(path, load_parts=False, adversarial=options))
+    VQGAN.from_preset(path, discriminator=None).compile("sgd")
+    VQGAN.from_preset(path, load_parts=False)
+    assert not [w for w in recwarn if "a fresh one" in str(w.message)]
+    with pytest.warns(UserWarning, match="pretraining_steps=1000"):
+        _compile(VQGAN.from_preset(path, load_parts=False))
+    other = PatchGAN(filters=4, num_layers=2)
+    with pytest.warns(UserWarning, match="a fresh one"):
+        _compile(VQGAN.from_preset(path, discriminator=other))

@@ -1,5 +1,6 @@
 """What `compile` and `fit` of a VQGAN take, keep, save and refuse."""
 
+import h5py
 import keras
 import networks
 import numpy as np
@@ -287,12 +288,15 @@ def test_own_discriminator():
         ({"adversarial": "hinge"}, "AdversarialTraining.*Received: 'hinge'"),
         ({"perceptual_weight": -1.0}, "Received: perceptual_weight=-1.0"),
         ({"perceptual_loss": "alex"}, "alex"),
+        ({"perceptual_loss": "vgg", "channels": 4}, "LPIPS judges.*None, 4"),
+        ({"residual_blocks": 0}, "`residual_blocks` must .*=0"),
+        ({"channel_multipliers": (1, 1.5)}, r"integers.*\(1, 1.5\)"),
     ],
 )
 def test_constructor_refuses(arguments, message):
     sizes = {"base_channels": 8, "channel_multipliers": (1,), "groups": 4}
     with pytest.raises(ValueError, match=message):
-        VQGAN(**sizes, attention_factors=(), **arguments)
+        VQGAN(**{**sizes, "attention_factors": (), **arguments})
 
 
 @pytest.mark.parametrize("start", [0, 1000])
@@ -304,3 +308,73 @@ def test_images_too_small_for_the_discriminator(start):
     with pytest.raises(ValueError, match=message):
         model.fit(np.zeros((4, 4, 8, 3), "float32") - 1, verbose=0)
     assert number(model.steps) == 0
+
+
+def test_images_too_small_for_lpips():
+    model = _model(perceptual_loss="squeeze", critic=None)
+    with pytest.raises(ValueError, match="at least 17 x 17"):
+        model._check_sizes(IMAGES)
+
+
+class _Judge(keras.layers.Layer):
+    """A perceptual loss that could learn to find everything alike."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.features = keras.layers.Conv2D(2, 3)
+
+    def call(self, images, reconstruction):
+        ours, theirs = self.features(images), self.features(reconstruction)
+        return keras.ops.mean(keras.ops.square(ours - theirs), axis=(1, 2, 3))
+
+
+def test_a_perceptual_loss_does_not_learn():
+    judge = _Judge()
+    model = _compiled(_model(perceptual_loss=judge))
+    before = np.array(judge.features.kernel)
+    _fit(model, 2)
+    np.testing.assert_array_equal(judge.features.kernel, before)
+    names = {w.path for w in model.trainable_variables}
+    assert judge.features.kernel.path not in names
+
+
+class _Late(Discriminator):
+    """Makes its variables when it sees the first image."""
+
+    def __init__(self):
+        super().__init__()
+        self.logits = keras.layers.Conv2D(1, 4)
+
+    def call(self, images):
+        return keras.ops.cast(self.logits(images), "float32")
+
+
+def test_a_discriminator_that_builds_late():
+    model = _model(critic=_Late())
+    assert len(model.discriminator.trainable_variables) == 2
+    before = np.array(model.discriminator.logits.kernel)
+    _fit(_compiled(model))
+    assert not np.array_equal(model.discriminator.logits.kernel, before)
+
+
+def test_options_are_fixed():
+    model = _model()
+    with pytest.raises(AttributeError, match="argument of the model's"):
+        model.adversarial = AdversarialTraining(r1_weight=1.0)
+
+
+def test_what_only_the_discriminator_regularizes_is_not_logged():
+    critic = _Logit()
+    critic.dense.kernel_regularizer = keras.regularizers.L2(1.0)
+    critic.dense.kernel.regularizer = keras.regularizers.L2(1.0)
+    assert critic.losses
+    assert "regularization_loss" not in _model(critic=critic)._loss_names
+
+
+def test_files_hold_the_parts_and_nothing_else(tmp_path):
+    model = _model()
+    model(IMAGES, return_details=True)
+    model.save_weights(tmp_path / "a.weights.h5")
+    with h5py.File(tmp_path / "a.weights.h5") as file:
+        names = set(file)
+    assert not [name for name in names if "last_layer" in name], names
