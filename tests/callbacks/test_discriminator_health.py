@@ -1,3 +1,5 @@
+import warnings
+
 import keras
 import networks
 import pytest
@@ -80,6 +82,100 @@ def test_nothing_is_said_before_the_discriminator_counts(recwarn):
         weight.assign(keras.ops.zeros_like(weight))
     watch = _fit(model)
     assert watch.complaints == {} and not _messages(recwarn)
+
+
+def _say(*epochs, start=0, **health):
+    """What it says to made-up logs; `start` epochs do not count."""
+    model = _model(discriminator_start=start)
+    watch = DiscriminatorHealth(**{"patience": 2, **health})
+    watch.set_model(model)
+    watch.on_train_begin()
+    complaints = []
+    with warnings.catch_warnings(record=True) as record:
+        warnings.simplefilter("always")
+        for epoch, logs in enumerate(epochs):
+            model.steps.assign(epoch)
+            watch.on_epoch_begin(epoch)
+            watch.on_epoch_end(epoch, logs)
+            complaints.append(watch.complaints.get("rising", 0))
+    return complaints, _messages(record)
+
+
+def _logs(**losses):
+    return [
+        dict(zip(losses, values, strict=True))
+        for values in zip(*losses.values(), strict=True)
+    ]
+
+
+def test_a_rising_perceptual_loss():
+    """It decides, though the reconstruction loss falls."""
+    complaints, (message,) = _say(
+        *_logs(
+            perceptual_loss=[0.3, 0.2, 0.219, 0.221, 0.23],
+            reconstruction_loss=[0.5, 0.4, 0.3, 0.2, 0.1],
+        )
+    )
+    assert complaints == [0, 0, 0, 1, 2]
+    assert "perceptual_loss is 0.23, and was 0.2 at best" in message
+    assert "2 epochs up to epoch 5" in message
+
+
+def test_the_validation_data_decide():
+    losses = {
+        "perceptual_loss": [0.3, 0.2, 0.1, 0.1],
+        "val_perceptual_loss": [0.4, 0.3, 0.34, 0.36],
+    }
+    complaints, (message,) = _say(*_logs(**losses))
+    assert complaints == [0, 0, 1, 2]
+    assert "val_perceptual_loss is 0.36, and was 0.3 at best" in message
+    training, validation = losses.values()
+    swapped = {"perceptual_loss": validation, "val_perceptual_loss": training}
+    assert _say(*_logs(**swapped)) == ([0, 0, 0, 0], [])
+
+
+def _every_second(training, validation):
+    epochs = _logs(perceptual_loss=training)
+    for epoch, value in zip(epochs[1::2], validation, strict=True):
+        epoch["val_perceptual_loss"] = value
+    return epochs
+
+
+def test_validation_every_second_epoch():
+    # The values of training are far below, and then far above.
+    for training in (0.1, 0.9):
+        epochs = _every_second([training] * 6, [0.3, 0.29, 0.28])
+        assert _say(*epochs) == ([0] * 6, []), training
+    # Epochs without validation neither count nor start over.
+    epochs = _every_second([0.1] * 8, [0.3, 0.34, 0.35, 0.31])
+    complaints, (message,) = _say(*epochs)
+    assert complaints == [0, 0, 0, 1, 1, 2, 2, 0]
+    assert "val_perceptual_loss is 0.35, and was 0.3 at best" in message
+    assert "up to epoch 6" in message
+
+
+def test_the_best_value_may_be_of_before_the_start():
+    complaints, messages = _say(
+        *_logs(perceptual_loss=[0.1, 0.9, 0.2, 0.15, 0.1]), start=2
+    )
+    assert complaints == [0, 0, 1, 2, 0] and len(messages) == 1
+
+
+def test_losses_below_zero():
+    """Log-likelihoods are; -1.05 is no rise above -1."""
+    found = _say(*_logs(reconstruction_loss=[-1.0, -1.05, -0.96, -0.9, -0.9]))
+    assert found[0] == [0, 0, 0, 1, 2] and len(found[1]) == 1
+
+
+def test_each_fit_starts_anew():
+    watch = DiscriminatorHealth()
+    watch.set_model(_model())
+    for values in ([0.1, 0.2], [0.2, 0.2]):
+        watch.on_train_begin()
+        for epoch, value in enumerate(values):
+            watch.on_epoch_begin(epoch)
+            watch.on_epoch_end(epoch, {"perceptual_loss": value})
+    assert watch.complaints == {}
 
 
 def test_refuses_what_it_cannot_watch():

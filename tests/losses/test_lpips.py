@@ -3,12 +3,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from skimage.io import imread
 
 import keras_vq
 from keras_vq.convert import ConversionError, DamagedFileError, LayoutError
 from keras_vq.losses import LPIPS
-from keras_vq.training.evaluation import published_files
 from tests.losses import torch_lpips as reference
 
 torch = reference.torch
@@ -267,20 +265,6 @@ def test_caffe_weights_equal_torch(published):
     assert_near(gradient, want_gradient)
 
 
-def test_examples_of_the_lpips_repository(published):
-    """Its README says that ex_p1 is nearer to ex_ref than ex_p0 is."""
-    folder = published[1].parent
-    images = {
-        name: imread(folder / f"ex_{name}.png")[None, ..., :3] / 127.5 - 1.0
-        for name in ("ref", "p0", "p1")
-    }
-    distance = LPIPS("squeeze", *published)
-    far, near = (
-        float(distance(images["ref"], images[name])[0]) for name in ("p0", "p1")
-    )
-    assert 0.0 < near < far
-
-
 def test_damaged_h5(published, tmp_path):
     trunk, linear = published
     data = trunk.read_bytes()
@@ -307,15 +291,6 @@ def test_metric(made):
     np.testing.assert_allclose(again.result(), want, rtol=1e-4)
     with pytest.raises(ValueError, match="keras_vq.losses.LPIPS"):
         keras_vq.metrics.LPIPS(3)
-
-
-def test_metric_by_name(data_dir):
-    images, others = pair(64, 64)
-    with published_files(data_dir):
-        metric = keras_vq.metrics.LPIPS("squeeze", quantize=False)
-        want = np.mean(LPIPS("squeeze")(images, others))
-    metric.update_state(images, others)
-    np.testing.assert_allclose(metric.result(), want, rtol=1e-4)
 
 
 def test_models_neither_hold_nor_save_it(made, tmp_path):

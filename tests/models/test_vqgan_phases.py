@@ -1,5 +1,7 @@
 """When which network of a VQGAN is trained, and that no other one is."""
 
+import warnings
+
 import keras
 import networks
 import numpy as np
@@ -202,3 +204,44 @@ def test_a_fit_that_ends_before_the_discriminator_counts():
     model.adapt(IMAGES)
     with pytest.warns(UserWarning, match="ends after step 2, and .* step 2"):
         _fit(model, 2)
+
+
+def _warnings_of(model, *arguments, **options):
+    """What a `fit` says of the discriminator's start."""
+    with warnings.catch_warnings(record=True) as record:
+        warnings.simplefilter("always")
+        model.fit(*arguments, verbose=0, **options)
+    return [str(w.message) for w in record if "counts" in str(w.message)]
+
+
+def _of_unknown_length(steps):
+    dataset = tf.data.Dataset.from_tensors(IMAGES).repeat(steps)
+    dataset = dataset.filter(lambda images: True)
+    assert dataset.cardinality() == tf.data.UNKNOWN_CARDINALITY
+    return dataset
+
+
+def test_data_of_unknown_length_that_ends_before_the_discriminator_counts():
+    model = _model({"discriminator_start": 2, "pretraining_steps": 2})
+    model.adapt(IMAGES)
+    (message,) = _warnings_of(model, _of_unknown_length(2), epochs=2)
+    assert "ends after step 4, and" in message
+    assert "only after step 4." in message
+    assert not _warnings_of(model, _of_unknown_length(1))
+    assert number(model.optimizer.generator.iterations) == 3
+
+
+class _Stop(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = True
+
+
+def test_a_fit_that_is_stopped_before_the_discriminator_counts():
+    model = _model({"discriminator_start": 2})
+    model.adapt(IMAGES)
+    data = tf.data.Dataset.from_tensors(IMAGES)
+    # Three steps would have been enough. What was said is not said again.
+    (message,) = _warnings_of(model, data, epochs=3, callbacks=[_Stop()])
+    assert "ends after step 1, and" in message
+    (message,) = _warnings_of(model, data)
+    assert "ends after step 2, and" in message

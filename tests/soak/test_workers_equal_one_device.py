@@ -25,6 +25,7 @@ SCRIPTS = workers_harness.ROOT / "tests" / "workers"
         ("autoencoder", "sgd", 50),
         ("autoencoder", "adam", 5),
         ("vqgan", "sgd", 50),
+        ("vqgan", "adam", 5),
     ],
 )
 def test_two_workers_are_one_device(kind, optimizer, steps, tmp_path, figure):

@@ -137,6 +137,29 @@ def test_networks_are_the_published_ones(
     assert asked["adversarial"].adaptive_weight
 
 
+def test_networks_of_unit_codes(monkeypatch):
+    """LlamaGen's: narrow codes, squared error, a fixed weight of 0.5."""
+    asked = {}
+    monkeypatch.setattr(module, "VQGAN", lambda **kwargs: asked.update(kwargs))
+    recipe = load_recipe("vqgan_imagenet", "l2")
+    recipe.build_model(recipe)
+    # Its weights of the codes, 1 and 0.25, are VQGAN's defaults as well.
+    assert set(asked) == {
+        *("quantizer", "codebook_dim", "reconstruction_loss"),
+        *("discriminator", "adversarial", "perceptual_loss", "dtype", "name"),
+    }
+    quantizer = asked["quantizer"]
+    assert (quantizer.codebook_size, quantizer.codebook_dim) == (16384, 8)
+    assert quantizer.l2_normalize
+    assert asked["codebook_dim"] == 8
+    assert asked["reconstruction_loss"] == "mse"
+    assert asked["perceptual_loss"] == "vgg"
+    assert asked["discriminator"].num_layers == 3
+    adversarial = asked["adversarial"]
+    assert (adversarial.weight, adversarial.adaptive_weight) == (0.5, False)
+    assert (adversarial.loss, adversarial.first_step) == ("hinge", 20_000)
+
+
 _SMALL = {
     "base_channels": 4,
     "channel_multipliers": (1, 2),
@@ -153,6 +176,7 @@ _SMALL = {
     "variant, kind",
     [
         (None, "usual records"),
+        pytest.param("k16384", "records", marks=pytest.mark.soak),
         pytest.param("l2", "folders", marks=pytest.mark.soak),
     ],
 )

@@ -1,8 +1,9 @@
 """One worker of several, which may be killed and go on from a checkpoint.
 
-Arguments: the folder of the run; `--steps`; `--pause-at STEP --pauses WORKER`
-to stop there until it is killed; `--whole FOLDER` to train without any
-interruption first, in this folder.
+Arguments: the folder of the run; `--steps`; `--model`, a kind of
+`interrupted_run.build_model`; `--pause-at STEP --pauses WORKER` to stop there
+until it is killed; `--whole FOLDER` to train without any interruption first,
+in this folder.
 """
 
 import argparse
@@ -66,7 +67,7 @@ def train(folder, strategy, arguments, callbacks=()):
     # Nothing may depend on the workers having the same seed.
     keras.utils.set_random_seed(3 + number)
     with strategy.scope():
-        model = build_model(noise=False)
+        model = build_model(noise=False, kind=arguments.model)
     checkpoint = ResumableCheckpoint(folder / "checkpoints", save_every=3)
     each = EachStep(folder / f"steps-{number}.txt")
     model.fit(
@@ -86,6 +87,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("folder")
     parser.add_argument("--steps", type=int, default=21)
+    parser.add_argument("--model", default="autoencoder")
     parser.add_argument("--pause-at", type=int)
     parser.add_argument("--pauses", type=int, default=0)
     parser.add_argument("--whole")
