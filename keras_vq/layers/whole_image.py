@@ -41,7 +41,8 @@ class Samples:
             each part starts and stops, counted from the start of the part.
             Only what lies in it counts as seen. In positions of the coarsest
             codes, of which a layer may have several, or a part of one.
-        sizes: Tuple of integers, the sides of a part in these positions.
+        sizes: The sides of a part in these positions: integers, or an
+            integer tensor of them.
     """
 
     def __init__(self, cores, sizes):
@@ -96,11 +97,9 @@ class Samples:
     def _core(self, sides):
         """1 within the core and 0 outside, `(parts, 1, positions)`."""
         core = ops.ones((1, 1, 1))
-        for axis, (side, size) in enumerate(
-            zip(sides, self._sizes, strict=True)
-        ):
+        for axis, side in enumerate(sides):
             # Middle of each position, in halves of a layer's position.
-            places = (2 * ops.arange(side) + 1) * size
+            places = (2 * ops.arange(side) + 1) * self._sizes[axis]
             bounds = 2 * side * self._cores[:, axis]
             inside = ops.logical_and(
                 places >= bounds[:, :1], places < bounds[:, 1:]

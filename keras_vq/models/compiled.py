@@ -23,8 +23,8 @@ def compiled(model, name, function, signature=None):
             the next `model.compile` on, as in `predict`; weights count at once.
         name: What the function is kept under.
         function: Callable of tensors.
-        signature: Under TensorFlow, the `tf.TensorSpec` of its one argument.
-            None: a graph for every size.
+        signature: Under TensorFlow, the `tf.TensorSpec` of its one argument,
+            or a structure of them. None: a graph for every size.
 
     Returns:
         Callable like `function`.
@@ -50,13 +50,48 @@ def run(model, name: str, function, inputs):
     import tensorflow as tf
 
     shape = tuple(inputs.shape[1:])
-    first = _functions(model).first_shapes.setdefault(name, shape)
-    if shape != first:
+    if not is_first(model, name, shape):
         last = shape[-1] if inputs.dtype.is_floating else None  # Channels.
         shape = (*[None] * (len(shape) - 1), last)
     signature = tf.TensorSpec((None, *shape), inputs.dtype)
     key = (name, shape, inputs.dtype)
     return compiled(model, key, function, signature)(inputs)
+
+
+def is_first(model, name: str, shape: tuple) -> bool:
+    """Whether inputs of this shape, and no other, came first."""
+    return _functions(model).first_shapes.setdefault(name, shape) == shape
+
+
+def tile_signature(arguments, fixed: bool):
+    """Signature of the functions of tiles, under TensorFlow.
+
+    Args:
+        arguments: See `_of_tiles` in `keras_vq.models.tiling`.
+        fixed: Whether tiles have the size that these have, and no other.
+    """
+    import tensorflow as tf
+
+    axes = len(arguments["sizes"])
+
+    def part(x):
+        sides = x.shape[1 : 1 + axes] if fixed else [None] * axes
+        return tf.TensorSpec((None, *sides, *x.shape[1 + axes :]), x.dtype)
+
+    def known(name, x):
+        # Positions to attend to are those of the image, not of the tile.
+        count = None if name in ("key", "value") else x.shape[1]
+        return tf.TensorSpec((x.shape[0], count, *x.shape[2:]), x.dtype)
+
+    return {
+        "parts": keras.tree.map_structure(part, arguments["parts"]),
+        "cores": tf.TensorSpec((None, axes, 2), "int32"),
+        "sizes": tf.TensorSpec((axes,), "int32"),
+        "known": [
+            {name: known(name, x) for name, x in state.items()}
+            for state in arguments["known"]
+        ],
+    }
 
 
 def _functions(model) -> _Functions:

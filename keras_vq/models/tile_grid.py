@@ -86,16 +86,21 @@ class Grid:
 
     A tile is a tuple of its number along each axis. Arrays have no batch
     axis; they hold `scale` pixels, or finer codes, for each coarsest code.
+    Images may end within the last code; codes may not.
 
     Args:
         sides: Integers, sides of the image in coarsest codes.
         size: Integer, codes of a tile's side.
         overlap: Integer, codes that neighbours share at least.
+        factor: Integer, pixels for each code, where images are cut. None:
+            codes are.
     """
 
-    def __init__(self, sides, size, overlap):
+    def __init__(self, sides, size, overlap, factor=None):
         self.axes = [Axis(side, size, overlap) for side in sides]
         self.sides = tuple(sides)
+        self.is_full = all(axis.size == size for axis in self.axes)
+        self._factor = factor
         self.sizes = tuple(axis.size for axis in self.axes)
         self.tiles = _product(axis.starts for axis in self.axes)
 
@@ -109,7 +114,8 @@ class Grid:
 
     def scale(self, array) -> int:
         """Positions of an image, or of codes, for each coarsest code."""
-        return -(-array.shape[0] // self.sides[0])
+        # Not from an image's side, which may be no multiple of it.
+        return self._factor or array.shape[0] // self.sides[0]
 
     def tile(self, array, tile):
         """One tile of an image or of codes."""

@@ -10,7 +10,7 @@ from keras import ops
 from keras_vq.layers.quantizers.vectors import check_indices
 from keras_vq.layers.whole_image import Samples, Tiles, tile_scope
 from keras_vq.models import images as image_tools
-from keras_vq.models.compiled import compiled
+from keras_vq.models.compiled import compiled, is_first, tile_signature
 from keras_vq.models.tile_grid import Grid
 
 
@@ -117,7 +117,8 @@ def encode(model, images, tiling):
     image_tools.check_images(images, model.channels, model._image_rank)
     factor = model.downsample_factor
     sides = [-(-side // factor) for side in images.shape[1:-1]]
-    return _run(model, "encode", images, sides, tiling)
+    grid = Grid(sides, *tiling.in_codes(factor), factor)
+    return _run(model, "encode", images, grid, tiling)
 
 
 def decode(model, codes, tiling):
@@ -145,7 +146,16 @@ def decode(model, codes, tiling):
                 f"the batch first. Received: shape {levels[0].shape}"
             )
     sides = levels[0].shape[1 : 1 + axes]
-    return _run(model, "decode", codes, sides, tiling)
+    for level in levels[1:]:
+        scale = level.shape[1] // sides[0]
+        if level.shape[1 : 1 + axes] != tuple(scale * side for side in sides):
+            raise ValueError(
+                "Finer codes are a multiple of the coarsest, the same along "
+                "all axes, as `encode` gives them, the coarsest first. "
+                f"Received: shapes {[x.shape for x in levels]}"
+            )
+    grid = Grid(sides, *tiling.in_codes(model.downsample_factor))
+    return _run(model, "decode", codes, grid, tiling)
 
 
 def reconstruct(model, images, tiling):
@@ -188,14 +198,9 @@ def _as_numpy(array):
 # The passes
 
 
-def _run(model, method, inputs, sides, tiling):
+def _run(model, method, inputs, grid, tiling):
     """`model.encode` or `.decode`, tile by tile, image by image."""
-    grid = Grid(sides, *tiling.in_codes(model.downsample_factor))
-    function = compiled(
-        model,
-        f"{method} tiles",
-        _of_tiles(getattr(model, method)),
-    )
+    function = _compiled(model, method, grid)
     results = [
         _run_image(
             function,
@@ -217,7 +222,7 @@ def _run_image(function, image, grid, tiling):
     if len(grid.tiles) > 1:
         starts, cores, sizes = grid.samples()
         parts = _batch(image, lambda x, s: grid.sample(x, s, sizes), starts)
-        known = function(parts, cores, sizes)[1]
+        known = function("samples", parts, cores, sizes)[1]
     if known:
         for _ in range(tiling.passes - 1):
             known = _collect(function, image, grid, tiling, known)
@@ -228,7 +233,7 @@ def _compute(function, image, grid, tiling, known):
     """The pass that gives the result."""
     canvases = None
     for tiles, cores, parts in _batches(image, grid, tiling):
-        outputs, _ = function(parts, cores, grid.sizes, known)
+        outputs, _ = function("tiles", parts, cores, grid.sizes, known)
         outputs = keras.tree.map_structure(_as_numpy, outputs)
         if canvases is None:
             canvases = keras.tree.map_structure(
@@ -263,7 +268,7 @@ def _batches(image, grid, tiling):
     size = min(tiling.batch_size, len(grid.tiles))
     for start in range(0, len(grid.tiles), size):
         tiles = grid.tiles[start : start + size]
-        # The last one is filled up: no other size is to be compiled.
+        # The last one is filled up: backends prepare kernels for each size.
         filled = tiles + tiles[-1:] * (size - len(tiles))
         yield tiles, grid.cores(filled), _batch(image, grid.tile, filled)
 
@@ -281,7 +286,7 @@ def _collect(function, image, grid, tiling, known):
     """A pass that only looks: what the layers find in all tiles."""
     layers = [[] for _ in known]
     for tiles, cores, parts in _batches(image, grid, tiling):
-        _, found = function(parts, cores, grid.sizes, known, collect=True)
+        _, found = function("finds", parts, cores, grid.sizes, known)
         for layer, state in zip(layers, found, strict=True):
             state = {name: _as_numpy(x) for name, x in state.items()}
             for i, tile in enumerate(tiles):
@@ -321,26 +326,58 @@ def _merged_vectors(grid, states):
     return canvas.reshape((-1, canvas.shape[-1]))
 
 
-# The function of a tile
+# The functions of tiles
 
 
-def _of_tiles(method):
+def _compiled(model, method, grid):
+    """`_of_tiles(...)` for each of the passes, compiled.
+
+    There is one graph for tiles of full size, whatever the size of the image.
+    Images with shorter sides have those of `keras_vq.models.compiled.run`:
+    one for the size that came first, one that knows no size.
+    """
+    fixed = grid.is_full or is_first(model, f"{method} tiles", grid.sizes)
+
+    def function(kind, parts, cores, sizes, known=()):
+        arguments = {
+            "parts": parts,
+            "cores": cores,
+            "sizes": np.array(sizes, "int32"),
+            "known": list(known),
+        }
+        signature = None
+        if keras.backend.backend() == "tensorflow":
+            signature = tile_signature(arguments, fixed)
+        key = (f"{method} {kind}", str(signature))
+        return compiled(
+            model, key, _of_tiles(getattr(model, method), kind), signature
+        )(arguments)
+
+    return function
+
+
+def _of_tiles(method, kind):
     """Function that gives what `method` gives, and what its layers found.
 
-    It takes tiles, or without `known` samples that stand for the whole image.
+    Args:
+        method: Function of a batch of images, or of codes.
+        kind: `"samples"`, which stand for the whole image, or for tiles what
+            is wanted of them: `"tiles"`, or `"finds"`.
     """
 
-    def function(inputs, cores, sizes, known=None, collect=False):
-        cores = ops.convert_to_tensor(cores)
-        if known is None:
+    def function(arguments):
+        inputs, known = arguments["parts"], arguments["known"]
+        cores = ops.convert_to_tensor(arguments["cores"])
+        sizes = ops.convert_to_tensor(arguments["sizes"])
+        if kind == "samples":
             tiles = Samples(cores, sizes)
         elif known:
-            tiles = Tiles(cores, sizes, known, collect)
+            tiles = Tiles(cores, sizes, known, collect=kind == "finds")
         else:
             return method(inputs), []
         with tile_scope(tiles):
             outputs = method(inputs)
         # Where only the finds are wanted, the rest is not even computed.
-        return (outputs if known and not collect else None), tiles.found
+        return (outputs if kind == "tiles" else None), tiles.found
 
     return function

@@ -11,7 +11,7 @@ from keras_vq.layers import EMAVectorQuantizer, VectorQuantizer
 from keras_vq.layers.attention import SpatialAttention
 from keras_vq.layers.group_normalization import GroupNormalization
 from keras_vq.layers.whole_image import Tiles, tile_scope
-from keras_vq.models import VQVAE, VQAutoencoder, tiling
+from keras_vq.models import VQGAN, VQVAE, VQAutoencoder, tiling
 from keras_vq.models.tile_grid import Axis, Grid
 from keras_vq.models.tiling import Tiling
 
@@ -101,7 +101,7 @@ def test_samples_are_spread_from_end_to_end():
 
 
 def test_parts_beyond_the_end_repeat_the_last_pixels():
-    grid = Grid((3, 2), 2, 0)
+    grid = Grid((3, 2), 2, 0, factor=4)
     image = np.arange(10 * 7.0).reshape(10, 7, 1)
     whole = np.pad(image, [(0, 2), (0, 1), (0, 0)], "edge")
     np.testing.assert_array_equal(grid.tile(image, (0, 0)), whole[:8])
@@ -142,6 +142,38 @@ def test_image_smaller_than_a_tile(preset, photo):
         tiling.encode(preset, photo, 160), preset.encode(photo)
     )
     assert tiling.reconstruct(preset, photo, 160).shape == photo.shape
+
+
+@pytest.mark.parametrize("size", [(9, 32), (32, 9), (5, 203)])
+def test_sides_that_end_far_from_a_multiple(preset, photo, size):
+    """More pixels than codes are missing: sides do not give the factor."""
+    photo = photo[:, : size[0], : size[1]]
+    plan = Tiling(128, overlap=64)
+    codes = tiling.encode(preset, photo, plan)
+    expected = np.asarray(preset.encode(photo))
+    np.testing.assert_array_equal(codes, expected)
+    np.testing.assert_allclose(
+        tiling.decode(preset, codes, plan), preset.decode(expected), atol=1e-5
+    )
+    np.testing.assert_allclose(
+        tiling.reconstruct(preset, photo, plan), preset(photo), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("size", [(100, 112), (112, 100), (33, 17)])
+def test_most_sides_end_far_from_a_multiple_of_sixteen(size):
+    model = _global_model(factor=16)
+    images = networks.images(1, *size, 3)
+    codes = tiling.encode(model, images, 512)
+    expected = np.asarray(model.encode(images))
+    assert len(np.unique(expected)) > 3
+    np.testing.assert_array_equal(codes, expected)
+    np.testing.assert_allclose(
+        tiling.decode(model, codes, 512), model.decode(expected), atol=1e-5
+    )
+    np.testing.assert_allclose(
+        tiling.reconstruct(model, images, 512), model(images), atol=1e-5
+    )
 
 
 def test_several_images(preset, photo):
@@ -276,6 +308,48 @@ def _decode_without_ramp(model, codes, plan):
         return tiling.decode(model, codes, plan)
 
 
+def _vqgan():
+    model = VQGAN(
+        base_channels=4,
+        channel_multipliers=(1, 1, 2),
+        attention_factors=(4,),
+        residual_blocks=1,
+        latent_channels=8,
+        codebook_size=32,
+        codebook_dim=4,
+        groups=2,
+        discriminator=None,
+        perceptual_loss=None,
+    )
+    model.adapt(_sized(64, 64))
+    return model
+
+
+def _sized(height, width):
+    images = networks.images(1, height, width, 3)
+    return (
+        images + np.linspace(-0.7, 0.7, height, dtype="float32")[:, None, None]
+    )
+
+
+def test_vqgan_in_many_passes_is_that_of_the_whole_image():
+    """All its normalizations and attentions, one after the other."""
+    model = _vqgan()
+    images = _sized(478, 14)
+    codes = np.asarray(model.encode(images))
+    expected = np.asarray(model.decode(codes))
+    errors, equal = {}, {}
+    for passes in (1, 24):
+        # A quarter of the overlap is what the convolutions see.
+        plan = Tiling(384, overlap=192, passes=passes, batch_size=2)
+        decoded = tiling.decode(model, codes, plan)
+        errors[passes] = np.abs(decoded - expected).max()
+        equal[passes] = (tiling.encode(model, images, plan) == codes).mean()
+    assert errors[1] > 1e-3
+    assert errors[24] < 1e-5
+    assert equal[24] == 1
+
+
 def test_moments_and_attention_of_the_image_are_used():
     """What is known replaces what the tile finds."""
     rng = np.random.default_rng(0)
@@ -326,7 +400,8 @@ def test_one_function_for_all_tiles(photo, monkeypatch):
     monkeypatch.setattr(model, "encode", counted)
     plan = Tiling(64, overlap=16, batch_size=3)
     first = tiling.encode(model, photo, plan)
-    assert traces == [(16, 16, 16, 3), (3, 64, 64, 3)]  # Samples, tiles.
+    # Samples, tiles.
+    assert traces == [(None, 16, 16, 3), (None, 64, 64, 3)]
     tiling.encode(model, photo[:, :180], plan)
     tiling.encode(model, photo, plan)
     assert len(traces) == 2
@@ -335,6 +410,57 @@ def test_one_function_for_all_tiles(photo, monkeypatch):
         weight.assign(-2 * weight)
     assert (tiling.encode(model, photo, plan) != first).any()
     assert len(traces) == 2
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """A model that sees the whole image, and the shapes it is traced with."""
+    model = _global_model()
+    traces = []
+    for name in ("encode", "decode"):
+        method = getattr(model, name)
+
+        def traced(inputs, method=method, name=name):
+            if not tf.executing_eagerly():
+                traces.append((name, *inputs.shape))
+            return method(inputs)
+
+        monkeypatch.setattr(model, name, traced)
+    return model, traces
+
+
+def test_one_graph_for_images_of_all_sizes(counted):
+    """Keys and values are those of the image; the graph is of the tile."""
+    model, traces = counted
+    whole = VQAutoencoder(model.encoder, model.quantizer, model.decoder)
+    for size in [(72, 60), (40, 101), (33, 64), (150, 34)]:
+        images = networks.images(1, *size, 3)
+        plan = Tiling(32, overlap=16, passes=4, batch_size=4)
+        np.testing.assert_allclose(
+            tiling.reconstruct(model, images, plan), whole(images), atol=1e-4
+        )
+        # Samples, tiles that are only looked at, and those of the result.
+        assert traces == [
+            *[("encode", None, s, s, 3) for s in (12, 32, 32)],
+            *[("decode", None, s, s) for s in (3, 8, 8)],
+        ]
+    # Another plan for the same tile.
+    tiling.reconstruct(model, images, Tiling(32, overlap=8, batch_size=1))
+    assert len(traces) == 6
+
+
+def test_two_graphs_for_images_with_sides_that_are_not_cut(counted):
+    model, traces = counted
+    whole = VQAutoencoder(model.encoder, model.quantizer, model.decoder)
+    for n, size in enumerate([(20, 60), (22, 70), (50, 9), (7, 12), (12, 8)]):
+        images = networks.images(1, *size, 3)
+        plan = Tiling(32, overlap=16, passes=4)
+        np.testing.assert_allclose(
+            tiling.reconstruct(model, images, plan), whole(images), atol=1e-4
+        )
+        if n == 3:  # Three for each of both, and those of a single tile.
+            expected = len(traces)
+    assert len(traces) == expected == 2 * (3 + 3 + 1)
 
 
 def test_model_is_saved_as_before(photo, tmp_path):
@@ -384,3 +510,6 @@ def test_images_and_codes_that_are_none(preset):
         tiling.decode(preset, np.full((1, 8, 8), 512), 64)
     with pytest.raises(ValueError, match="integers of 3 axes.*Received"):
         tiling.decode(preset, np.zeros((8, 8), "int32"), 64)
+    levels = [np.zeros((1, 10, 8), "int32"), np.zeros((1, 19, 16), "int32")]
+    with pytest.raises(ValueError, match="Finer codes.*1, 10, 8.*1, 19, 16"):
+        tiling.decode(preset, levels, 64)
