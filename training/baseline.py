@@ -28,7 +28,9 @@ def add_baseline(results: dict, model, run, evaluation) -> None:
         FileNotFoundError: If the other run has not been finished.
         ValueError: If it is no such run.
     """
-    other = read_baseline(run.baseline, results)
+    other = read_baseline(
+        run.baseline, results["training"], results["evaluation"]["protocol"]
+    )
     results["without_discriminator"] = {
         "evaluation": other["evaluation"],
         "training": other["training"],
@@ -37,39 +39,50 @@ def add_baseline(results: dict, model, run, evaluation) -> None:
     if images is None:
         images = evaluation.set.images
     without = load_preset(type(model), run.baseline / "preset")
-    sheet = compare(images[:8], without, model)
+    sheet = compare(images[:8], without, model, evaluation.batch_size)
     write_png(run.output_dir / "comparison.png", sheet)
 
 
-def compare(images, without, model) -> np.ndarray:
+def compare(images, without, model, batch_size: int = 8) -> np.ndarray:
     """A row of images, and one of what each of two models makes of them."""
-    rows = [images, *(_reconstructed(m, images) for m in (without, model))]
+    models = (without, model)
+    rows = [images, *(_reconstructed(m, images, batch_size) for m in models)]
     return image_grid(np.concatenate(rows), columns=len(images), scale=2)
 
 
-def read_baseline(directory: pathlib.Path, results: dict) -> dict:
+def read_baseline(
+    directory: pathlib.Path, training: dict, protocol: str
+) -> dict:
     """The results of the other run.
 
     Args:
         directory: Its output directory.
-        results: Results of this run.
+        training: What is known of the training of this run, under the names of
+            results.json.
+        protocol: How this run is measured.
 
     Raises:
         FileNotFoundError: If the other run has not been finished.
-        ValueError: If it is no such run.
+        ValueError: If it is no such run, or this one has no discriminator
+            either.
     """
+    if training.get("discriminator_start") is None:
+        raise ValueError(
+            "--baseline is for a run with a discriminator, to be compared "
+            "with the same run without. Received: a run without"
+        )
     path = directory / "results.json"
-    if not path.is_file():
+    if not path.is_file() or not (directory / "preset").is_dir():
         raise FileNotFoundError(
             "--baseline names the output directory of a finished run, with "
-            f"its results.json. Received: {directory}"
+            f"its results.json and its preset. Received: {directory}"
         )
     other = json.loads(path.read_text())
-    ours, theirs = results["training"], other["training"]
-    differ = [n for n in _COMMON if ours[n] != theirs.get(n)]
+    theirs = other["training"]
+    differ = [n for n in _COMMON if training[n] != theirs.get(n)]
     if theirs.get("discriminator_start", 0) is not None:
         differ.append("discriminator_start")
-    if results["evaluation"]["protocol"] != other["evaluation"]["protocol"]:
+    if protocol != other["evaluation"]["protocol"]:
         differ.append("protocol")
     if differ:
         raise ValueError(
@@ -80,5 +93,8 @@ def read_baseline(directory: pathlib.Path, results: dict) -> dict:
     return other
 
 
-def _reconstructed(model, images):
-    return model.postprocess(model.predict(model.preprocess(images), verbose=0))
+def _reconstructed(model, images, batch_size):
+    images = model.preprocess(images)
+    return model.postprocess(
+        model.predict(images, batch_size=batch_size, verbose=0)
+    )

@@ -35,6 +35,16 @@ _NETWORKS = (
 )
 
 
+# As many pixels as 100 images of 64x64 have: their activations are what takes
+# memory, and grow with them.
+_PIXELS = 100 * 64 * 64
+
+
+def images_at_a_time(height: int, width: int) -> int:
+    """How many images of a size a model is to look at at once: 1 to 100."""
+    return max(1, min(100, _PIXELS // (height * width)))
+
+
 @contextlib.contextmanager
 def published_files(data_dir: pathlib.Path | None):
     """Context in which published weights are found in the data directory too.
@@ -66,12 +76,16 @@ class Evaluation:
         evaluation_set: An `EvaluationSet`.
         lpips: Trunk of LPIPS, or None to leave it and the Fréchet distance
             out. Their files are opened here.
-        batch_size: Integer, images at a time; no figure depends on it.
+        batch_size: Integer, images at a time, or None: as many as have room.
+            No figure depends on it.
     """
 
-    def __init__(self, evaluation_set, lpips=None, batch_size: int = 100):
+    def __init__(
+        self, evaluation_set, lpips=None, batch_size: int | None = None
+    ):
         self.set = evaluation_set
-        self.batch_size = batch_size
+        height, width = evaluation_set.images.shape[1:3]
+        self.batch_size = batch_size or images_at_a_time(height, width)
         self._distance = self._features = None
         if lpips is not None:
             self._distance = losses.LPIPS(lpips)

@@ -9,22 +9,31 @@ import time
 import warnings
 
 import keras
+import numpy as np
 
 from keras_vq.callbacks import (
     CodebookHealth,
     DiscriminatorHealth,
     ReconstructionGrid,
-    ResumableCheckpoint,
 )
 from keras_vq.metrics import PSNR
 from keras_vq.presets import add_metadata, load_preset, save_preset
 from keras_vq.presets.parts import model_parts
 from keras_vq.trainers import workers
-from keras_vq.training.baseline import add_baseline
+from keras_vq.training.baseline import add_baseline, read_baseline
 from keras_vq.training.card import write_card
-from keras_vq.training.evaluation import Evaluation, published_files
+from keras_vq.training.evaluation import (
+    Evaluation,
+    images_at_a_time,
+    published_files,
+)
 from keras_vq.training.log import EpochLog, training_seconds
 from keras_vq.training.recipe import Recipe
+from keras_vq.training.steps import (
+    Stopped,
+    StoppingCheckpoint,
+    steps_of_epoch,
+)
 from keras_vq.training.strategies import make_strategy
 from keras_vq.utils.files import atomic_path
 from keras_vq.utils.snapshots import find_snapshots
@@ -42,8 +51,8 @@ class Run:
         seed: Seed of weights and data.
         resume: Whether to go on from the newest checkpoint in `output_dir`,
             if there is one.
-        stop_after: Steps after which the run stops, at the end of an epoch, to
-            be resumed later; None: it goes on to the end.
+        stop_after: Steps after which the run stops, to be resumed later; None:
+            it goes on to the end.
         save_every: Steps between two checkpoints.
         baseline: Output directory of a run without the discriminator, whose
             figures the model card puts beside this run's; or None.
@@ -92,9 +101,13 @@ def train(recipe: Recipe, run: Run) -> dict:
         FileNotFoundError: If the data is not where the recipe looks for it.
         FileExistsError: If the output directory holds the checkpoints of an
             earlier run, which is not to be resumed.
+        ValueError: If the recipe's steps are no whole number of epochs, or
+            `baseline` is no such run.
         ConversionError: If published weights that the recipe needs are
             missing, or are not what they should be.
     """
+    per_epoch = steps_of_epoch(recipe.steps, recipe.steps_per_epoch)
+    recipe = dataclasses.replace(recipe, steps_per_epoch=per_epoch)
     # Before anything else: TensorFlow joins the workers only at its start.
     strategy = make_strategy(run.strategy)
     if not run.resume and find_snapshots(run.checkpoints):
@@ -108,6 +121,9 @@ def train(recipe: Recipe, run: Run) -> dict:
         evaluation = Evaluation(
             recipe.evaluation_set(run.data_dir), recipe.lpips
         )
+        if run.baseline is not None and workers.is_chief(strategy):
+            facts = _settings(recipe, run)
+            read_baseline(run.baseline, facts, evaluation.protocol)
         keras.utils.set_random_seed(run.seed)
         with strategy.scope():
             model = _model(recipe, run)
@@ -120,26 +136,57 @@ def train(recipe: Recipe, run: Run) -> dict:
 
 def _fit(model, recipe, run, evaluation) -> bool:
     """Takes the steps; says whether these were all."""
-    validation = recipe.validation_data(run.data_dir, recipe.batch_size)
+    validation = _validation(model, recipe, run, evaluation)
     dataset = recipe.train_data(
         run.data_dir, batch_size=recipe.batch_size, seed=run.seed
     )
-    checkpoint = ResumableCheckpoint(run.checkpoints, run.save_every)
-    epochs, all_epochs = (
-        -(-steps // recipe.steps_per_epoch)
-        for steps in (run.stop_after or recipe.steps, recipe.steps)
+    stops = run.stop_after is not None and run.stop_after < recipe.steps
+    checkpoint = StoppingCheckpoint(
+        run.checkpoints, run.save_every, run.stop_after if stops else None
     )
     with warnings.catch_warnings():
-        if epochs < all_epochs or recipe.discriminator_start is None:
+        if stops or recipe.discriminator_start is None:
             warnings.filterwarnings("ignore", "This `fit` ends after step")
-        model.fit(
-            checkpoint.resume(dataset),
-            validation_data=validation,
-            steps_per_epoch=recipe.steps_per_epoch,
-            epochs=min(epochs, all_epochs),
-            callbacks=_callbacks(model, recipe, run, evaluation, checkpoint),
-        )
-    return epochs >= all_epochs
+        try:
+            model.fit(
+                checkpoint.resume(dataset),
+                validation_data=validation,
+                steps_per_epoch=recipe.steps_per_epoch,
+                epochs=recipe.steps // recipe.steps_per_epoch,
+                callbacks=_callbacks(
+                    model, recipe, run, evaluation, checkpoint
+                ),
+            )
+        except Stopped:
+            workers.leave_together(model.distribute_strategy)
+    return not stops
+
+
+def _validation(model, recipe, run, evaluation):
+    """The recipe's validation images, as many at a time as there is room."""
+    # Which images these are can depend on the batch size that is asked for.
+    dataset = recipe.validation_data(run.data_dir, recipe.batch_size)
+    replicas = getattr(model.distribute_strategy, "num_replicas_in_sync", 1)
+    image_size = evaluation.set.images.shape[1:3]
+    size = _validation_batch(recipe, image_size, replicas)
+    if size >= recipe.batch_size:
+        return dataset
+    dataset = dataset.unbatch().batch(size)
+    if replicas > 1:
+        # Keras would warn at the end of data of unknown length.
+        import tensorflow as tf
+
+        count = dataset.reduce(np.int64(0), lambda count, _: count + 1)
+        known = tf.data.experimental.assert_cardinality(int(count))
+        dataset = dataset.apply(known)
+    return dataset.prefetch(2)
+
+
+def _validation_batch(recipe, image_size, replicas=1) -> int:
+    """Images of a step of validation, over all replicas."""
+    # Never more than a part of a training step, which fits.
+    part = recipe.batch_size // recipe.accumulation_steps // replicas
+    return max(1, min(part, images_at_a_time(*image_size))) * replicas
 
 
 def _finish(model, recipe, run, evaluation) -> dict:
@@ -160,11 +207,17 @@ def _finish(model, recipe, run, evaluation) -> dict:
     results = _results(recipe, run, model, figures)
     facts = {name: results[name] for name in ("evaluation", "training")}
     add_metadata(preset, facts)
+    _write_results(results, run)
     if run.baseline is not None:
+        # Whatever became of the other run, this one is written.
         add_baseline(results, stored, run, evaluation)
+        _write_results(results, run)
+    return results
+
+
+def _write_results(results, run):
     _write_text(run.output_dir / "results.json", json.dumps(results, indent=2))
     _write_text(run.output_dir / "README.md", write_card(results))
-    return results
 
 
 def _number(counter) -> int:
@@ -228,13 +281,9 @@ def _results(recipe, run, model, figures):
         "training": {
             "training_data": recipe.data,
             "command": run.command,
+            **_settings(recipe, run),
             "steps": _number(model.steps),
             "skipped_steps": _number(model.skipped_steps),
-            "batch_size": recipe.batch_size,
-            **_optimization(recipe),
-            "accumulation_steps": recipe.accumulation_steps,
-            "weight_ema": recipe.weight_ema,
-            "seed": run.seed,
             "strategy": run.strategy,
             "dtype": model.dtype_policy.name,
             "hours": round(seconds / 3600, 2),
@@ -247,6 +296,18 @@ def _results(recipe, run, model, figures):
             "backend_version": _backend_version(),
             "date": time.strftime("%Y-%m-%d"),
         },
+    }
+
+
+def _settings(recipe, run) -> dict:
+    """What of the training is known before it begins."""
+    return {
+        "steps": recipe.steps,
+        "batch_size": recipe.batch_size,
+        **_optimization(recipe),
+        "accumulation_steps": recipe.accumulation_steps,
+        "weight_ema": recipe.weight_ema,
+        "seed": run.seed,
     }
 
 

@@ -13,6 +13,7 @@ from keras_vq.cli.options import (
     natural,
     positive,
     positive_float,
+    require,
 )
 
 _DESCRIPTION = """\
@@ -48,6 +49,11 @@ def main(arguments: list[str] | None = None) -> int:
     """
     words = sys.argv[1:] if arguments is None else arguments
     parsed = _parser().parse_args(words)
+    require(
+        not (parsed.without_discriminator and parsed.baseline),
+        "--baseline names the run --without-discriminator that a run with it "
+        "is compared with. Leave one of the two out",
+    )
     # Late, so that --help is quick.
     from keras_vq.trainers.lost_workers import WorkerLostError, end_with_error
     from keras_vq.training.recipe import load_recipe
@@ -102,11 +108,14 @@ def _changed(recipe, parsed):
         if (value := getattr(parsed, name)) is not None
     }
     if recipe.discriminator_optimizer is None and (
-        parsed.without_discriminator or "discriminator_start" in changes
+        parsed.without_discriminator
+        or parsed.baseline
+        or "discriminator_start" in changes
     ):
         raise CommandError(
             f"{recipe.name} is trained without a discriminator in any case. "
-            "Leave --without-discriminator and --discriminator-start out"
+            "Leave --without-discriminator, --discriminator-start and "
+            "--baseline out"
         )
     if parsed.without_discriminator:
         changes["discriminator_start"] = None
@@ -174,7 +183,8 @@ def _parser():
     parser.add_argument(
         "--steps",
         type=positive,
-        help="training steps (default: the recipe's)",
+        help="training steps (default: the recipe's); exactly so many are "
+        "taken",
     )
     parser.add_argument(
         "--batch-size",
@@ -212,7 +222,8 @@ def _parser():
     parser.add_argument(
         "--steps-per-epoch",
         type=positive,
-        help="steps between two validations",
+        help="steps between two validations; --steps that are no multiple of "
+        "it get a smaller one, down to half of it",
     )
     parser.add_argument(
         "--dtype",
@@ -231,7 +242,7 @@ def _parser():
         "--stop-after",
         type=positive,
         metavar="STEPS",
-        help="stop at the end of the epoch of this step, to be resumed later",
+        help="stop after so many steps, to be resumed later",
     )
     parser.add_argument(
         "--save-every",

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import keras_vq
+from keras_vq.cli import main as program
 from keras_vq.losses import lpips_files
 from keras_vq.trainers.state import training_variables
 from keras_vq.training import run as run_module
@@ -174,16 +175,80 @@ def test_preset_holds_the_discriminator_if_it_has_learned(both):
 
 
 @pytest.mark.soak
-def test_baseline_must_be_the_same_run(both):
-    results = both["results"]
-    folder = both["without"].output_dir
-    changed = {**results, "training": {**results["training"], "steps": 9}}
-    with pytest.raises(ValueError, match="differs in steps"):
-        read_baseline(folder, changed)
-    with pytest.raises(ValueError, match="differs in discriminator_start"):
-        read_baseline(both["run"].output_dir, results)
+def test_results_are_written_whatever_the_baseline_became(both, tmp_path):
+    run = both["run"]
+    for name in ("results.json", "README.md"):
+        (run.output_dir / name).unlink()
+
+    def fail(*args):
+        raise OSError("gone")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_module, "add_baseline", fail)
+        with pytest.raises(OSError, match="gone"):
+            run_module.train(RECIPE, run)
+    results = json.loads((run.output_dir / "results.json").read_text())
+    assert results["evaluation"] == both["results"]["evaluation"]
+    assert "without_discriminator" not in results
+    # The same command again: all that is left to do is done.
+    again = run_module.train(RECIPE, run)
+    assert "without_discriminator" in again
+    assert json.loads((run.output_dir / "results.json").read_text()) == again
+
+
+def _write_baseline(folder, **changes):
+    """A finished run without the discriminator, as far as it is read."""
+    (folder / "preset").mkdir(parents=True)
+    evaluation = Evaluation(RECIPE.evaluation_set(None))
+    training = run_module._settings(WITHOUT, Run(None, folder))
+    results = {
+        "training": {**training, **changes},
+        "evaluation": {"protocol": evaluation.protocol},
+    }
+    (folder / "results.json").write_text(json.dumps(results))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"steps": 9},
+        {"batch_size": 8},
+        {"seed": 1},
+        {"optimizer": "another"},
+        {"weight_ema": None},
+        {"discriminator_start": 4},
+    ],
+)
+def test_wrong_baseline_is_found_before_the_first_step(tmp_path, changes):
+    baseline = _write_baseline(tmp_path / "without", **changes)
+    run = Run(None, tmp_path / "with", baseline=baseline)
+    with pytest.raises(ValueError, match=f"differs in {next(iter(changes))}"):
+        run_module.train(RECIPE, run)
+    assert not run.output_dir.exists()
+
+
+def test_baseline_must_be_finished(tmp_path):
+    baseline = _write_baseline(tmp_path / "without")
+    run = Run(None, tmp_path / "with", baseline=baseline)
+    facts = run_module._settings(RECIPE, run)
+    protocol = Evaluation(RECIPE.evaluation_set(None)).protocol
+    assert read_baseline(baseline, facts, protocol)["training"]["steps"] == 8
+    with pytest.raises(ValueError, match="differs in protocol"):
+        read_baseline(baseline, facts, "another")
+    with pytest.raises(ValueError, match="for a run with a discriminator"):
+        run_module.train(WITHOUT, run)
+    (baseline / "results.json").unlink()
     with pytest.raises(FileNotFoundError, match="finished run"):
-        read_baseline(folder / "preset", results)
+        run_module.train(RECIPE, run)
+
+
+def test_baseline_of_a_run_without_is_a_usage_error(capsys):
+    words = ["train", "vqgan_tiny_imagenet", "--data-dir", "none"]
+    words += ["--without-discriminator", "--baseline", "other"]
+    assert program(words) == 2
+    error = capsys.readouterr().err
+    assert "Leave one of the two out" in error and error.count("\n") == 1
 
 
 def test_start_after_the_end_is_refused(tmp_path):
@@ -205,13 +270,13 @@ def test_learning_rates_keep_their_ratio():
 def test_discriminator_start_is_steps_or_a_fraction(text, capsys):
     words = ["train", "vqgan_tiny_imagenet", "--data-dir", "none"]
     words += ["--discriminator-start", text]
-    assert keras_vq.cli.main(words) == 2
+    assert program(words) == 2
     assert f"Received: {text}" in capsys.readouterr().err
 
 
 def test_recipes_without_discriminator_refuse_its_options(capsys):
     words = ["train", "vqvae_cifar", "--data-dir", "none"]
-    assert keras_vq.cli.main([*words, "--without-discriminator"]) == 1
+    assert program([*words, "--without-discriminator"]) == 1
     assert "in any case" in capsys.readouterr().err
 
 

@@ -14,6 +14,7 @@ from keras_vq.cli import main as program
 from keras_vq.training import run as run_module
 from keras_vq.training import train as train_module
 from keras_vq.training.card import write_card
+from keras_vq.training.evaluation import Evaluation, images_at_a_time
 from keras_vq.training.log import EpochLog, training_seconds
 from keras_vq.training.optimization import AdamPlan
 from keras_vq.training.recipe import (
@@ -23,6 +24,7 @@ from keras_vq.training.recipe import (
     recipe_names,
 )
 from keras_vq.training.run import Run
+from keras_vq.training.steps import steps_of_epoch
 from keras_vq.utils.snapshots import newest_snapshot
 
 
@@ -189,6 +191,105 @@ class _StopAfter(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self.model.stop_training = epoch + 1 >= self.epochs
+
+
+@pytest.mark.parametrize(
+    "steps, wanted, expected",
+    [
+        (8000, 500, 500),
+        (100, 500, 100),
+        (1, 500, 1),
+        (1200, 500, 400),
+        (750, 500, 375),
+        (12, 5, 4),
+    ],
+)
+def test_epochs_make_up_the_steps(steps, wanted, expected):
+    assert steps_of_epoch(steps, wanted) == expected
+
+
+@pytest.mark.parametrize(
+    "steps, wanted, fits", [(1009, 500, 1000), (503, 500, 500), (14, 5, 15)]
+)
+def test_steps_that_are_no_epochs_are_refused(steps, wanted, fits):
+    expected = f"steps_per_epoch={wanted}.*--steps {fits}. Received: {steps} "
+    with pytest.raises(ValueError, match=expected):
+        steps_of_epoch(steps, wanted)
+
+
+def test_run_takes_exactly_its_steps(tmp_path):
+    """Also when it stops in the middle of an epoch, and goes on from there."""
+    shorter = dataclasses.replace(RECIPE, steps=12)
+    whole = Run(None, tmp_path / "whole")
+    assert run_module.train(shorter, whole)["training"]["steps"] == 12
+    stopped = Run(None, tmp_path / "stopped", stop_after=6)
+    assert run_module.train(shorter, stopped) == {}
+    path, _, info = newest_snapshot(stopped.checkpoints)
+    assert (path.name, info["batches"]) == ("0001-000002", 6)
+    resumed = dataclasses.replace(stopped, resume=True)
+    # Once more: it has come as far already.
+    assert run_module.train(shorter, resumed) == {}
+    other = dataclasses.replace(shorter, steps=15)
+    with pytest.raises(ValueError, match="give --steps-per-epoch 4"):
+        run_module.train(other, resumed)
+    resumed = dataclasses.replace(resumed, stop_after=None)
+    assert run_module.train(shorter, resumed)["training"]["steps"] == 12
+    first, second = (newest_snapshot(r.checkpoints) for r in (whole, resumed))
+    assert first[0].name == second[0].name == "0003-000000"
+    for name, array in first[1].items():
+        np.testing.assert_array_equal(second[1][name], array, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "height, width, expected",
+    [(32, 32, 100), (64, 64, 100), (128, 128, 25), (256, 256, 6)],
+)
+def test_large_images_are_measured_few_at_a_time(height, width, expected):
+    assert images_at_a_time(height, width) == expected
+    images = np.zeros((1, height, width, 3), "uint8")
+    assert Evaluation(EvaluationSet(images, "")).batch_size == expected
+    assert images_at_a_time(5000, 5000) == 1
+
+
+@pytest.mark.parametrize(
+    "size, batch_size, accumulation_steps, replicas, expected",
+    [
+        (64, 16, 1, 1, 16),
+        (64, 256, 1, 1, 100),
+        (256, 256, 1, 1, 6),
+        (256, 256, 64, 1, 4),
+        (256, 256, 512, 1, 1),
+        (256, 256, 1, 8, 48),
+        (256, 16, 1, 8, 16),
+    ],
+)
+def test_validation_needs_no_more_memory_than_training(
+    size, batch_size, accumulation_steps, replicas, expected
+):
+    recipe = dataclasses.replace(
+        RECIPE, batch_size=batch_size, accumulation_steps=accumulation_steps
+    )
+    found = run_module._validation_batch(recipe, (size, size), replicas)
+    assert found == expected
+
+
+def test_validation_is_the_same_in_smaller_batches(finished, monkeypatch):
+    """The last batch is smaller, and counts by its images."""
+    run, _ = finished
+    model = run_module._model(RECIPE, run)
+    model.adapt(_train_data(None, 8, 0))
+    evaluation = SimpleNamespace(set=RECIPE.evaluation_set(None))
+    logs = []
+    for most in (100, 3):
+        monkeypatch.setattr(
+            run_module, "images_at_a_time", lambda h, w, most=most: most
+        )
+        batches = run_module._validation(model, RECIPE, run, evaluation)
+        sizes = [len(batch) for batch in batches]
+        logs.append(model.evaluate(batches, verbose=0, return_dict=True))
+    assert sizes == [3, 3, 3, 3, 3, 1]
+    for name, value in logs[0].items():
+        np.testing.assert_allclose(logs[1][name], value, rtol=1e-5)
 
 
 def test_another_run_in_a_used_directory_is_refused(finished):
