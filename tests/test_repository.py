@@ -161,6 +161,8 @@ def test_the_wheel_holds_everything_and_no_more(wheel):
     expected |= {
         f"{applications}/vqgan_imagenet/README.md",
         f"{applications}/vqgan_tiny_imagenet/README.md",
+        f"{applications}/vqgan_tiny_imagenet/samples/README.md",
+        f"{applications}/vqgan_tiny_imagenet/samples/samples.png",
         f"{application}/README.md",
         f"{application}/results.json",
         f"{application}/preset/config.json",

@@ -4,8 +4,12 @@ Every part counts by its share of the images, and may have none: at the end of
 an epoch a replica or a micro-batch can be left without.
 """
 
+import contextlib
+
 import keras
 import tensorflow as tf
+
+from keras_vq.layers.normalization import images_present
 
 
 def share_of(part, whole):
@@ -43,7 +47,8 @@ def split(images, parts: int) -> list:
 def at_least_one(model, images, training):
     """`images`, or one grey image where there could be none and are none.
 
-    Convolutions fail on an empty batch. The grey image counts nowhere.
+    Convolutions fail on an empty batch. The grey image counts nowhere: see
+    `of_images` and `without_padding`, and the share of its losses is 0.
     """
     replicas = tf.distribute.get_replica_context().num_replicas_in_sync
     if replicas == 1 and (model.accumulation_steps == 1 or not training):
@@ -51,6 +56,13 @@ def at_least_one(model, images, training):
     rest = [[0, 0]] * (len(images.shape) - 1)
     missing = tf.maximum(1 - tf.shape(images)[0], 0)
     return tf.pad(images, [[0, missing], *rest])
+
+
+def of_images(padded, images):
+    """Context in which moments over `padded` are those of the `images`."""
+    if padded is images:
+        return contextlib.nullcontext()
+    return images_present(tf.shape(images)[0] > 0)
 
 
 def without_padding(result: dict, padded, images) -> dict:

@@ -94,7 +94,8 @@ def _gradients(model, images, share):
         take = adversarial.discriminator_gradients
     elif model.phase is Phase.BOTH:
         take = adversarial.gradients
-    result, gradients = take(model, padded, share)
+    with batches.of_images(padded, images):
+        result, gradients = take(model, padded, share)
     return batches.without_padding(result, padded, images), gradients
 
 

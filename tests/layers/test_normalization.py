@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from keras_vq.layers import BatchNormalization
+from keras_vq.layers.normalization import images_present
 
 
 def _layer(cls, dtype="float32", **kwargs):
@@ -125,6 +126,73 @@ def test_masked_positions_do_not_count():
     kept = np.asarray(y)[:2]
     np.testing.assert_allclose(kept.mean((0, 1, 2)), 0, atol=1e-5)
     np.testing.assert_allclose(kept.std((0, 1, 2)), 1, atol=1e-4)
+
+
+def test_replica_without_images(two_replicas):
+    """Its stand-in changes nothing, whatever it and its gradient are."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(2, 3, (3, 4, 4, 6)).astype("float32")
+    upstream = rng.normal(size=x.shape).astype("float32")
+    keras_layer = _layer(keras.layers.BatchNormalization)
+    wants = _step(keras_layer, x, upstream, False)
+    with two_replicas.scope():
+        layer = _layer(BatchNormalization)
+
+    def replica(x, upstream, present):
+        with tf.GradientTape() as tape, images_present(present):
+            tape.watch(x)
+            y = layer(x, training=True)
+        sources = [x, *(w.value for w in layer.trainable_weights)]
+        gradients = tape.gradient(y, sources, upstream)
+        moving = [tf.identity(w.value) for w in layer.non_trainable_weights]
+        return y, *gradients, *moving
+
+    @tf.function
+    def step(*args):
+        return two_replicas.run(replica, args=args)
+
+    def both(*values):
+        values = [tf.convert_to_tensor(v) for v in values]
+        return two_replicas.experimental_distribute_values_from_function(
+            lambda context: values[context.replica_id_in_sync_group]
+        )
+
+    stand_in = np.full((1, 4, 4, 6), 50.0, "float32")
+    values = step(
+        both(x, stand_in),
+        both(upstream, np.zeros_like(stand_in)),
+        both(True, False),
+    )
+    values = [two_replicas.experimental_local_results(v) for v in values]
+    for (got, _), want in zip(values, wants, strict=True):
+        np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-5)
+    (_, y), *gradients = values[:-2]
+    for _, gradient in gradients:
+        np.testing.assert_array_equal(gradient, 0.0)
+    # Not blown up by a small variance of the others' images either.
+    plain = 50 / np.sqrt(1 + 1e-5) * np.linspace(0.5, 2, 6)
+    want = np.broadcast_to(plain + np.linspace(-1, 1, 6), y.shape)
+    np.testing.assert_allclose(y, want, rtol=1e-5)
+    for first, second in values[-2:]:
+        np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 4, 6), (1, 6)])
+def test_no_images_at_all(shape):
+    layer = BatchNormalization()
+    layer.build((None, *shape[1:]))
+    layer.moving_mean.assign(np.linspace(-2, 1, 6))
+    before = layer.get_weights()
+    x = np.full(shape, 3.0, "float32")
+    with images_present(tf.constant(False)):
+        assert np.isfinite(layer(x, training=True)).all()
+    for got, want in zip(layer.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(got, want)
+    with images_present(tf.constant(True)):
+        layer(x, training=True)
+    np.testing.assert_allclose(
+        layer.moving_mean, 0.9 * np.linspace(-2, 1, 6) + 0.3, rtol=1e-5
+    )
 
 
 def test_configuration():

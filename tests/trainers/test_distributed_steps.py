@@ -17,7 +17,7 @@ from replicas import (
 )
 
 from keras_vq.layers import EMAVectorQuantizer, VectorQuantizer
-from keras_vq.models import VQAutoencoder
+from keras_vq.models import VQVAE, VQAutoencoder
 from keras_vq.trainers import adversarial, batches, gate
 from keras_vq.trainers import tensorflow as steps
 
@@ -80,6 +80,25 @@ def test_steps(model, replicas, epochs, request):
     assert_same_copies(mirrored)
 
 
+@pytest.mark.soak
+def test_adam_of_both_networks(two_replicas):
+    """Five steps: more let rounding, divided by itself, move the weights."""
+    data = images(40, 8, 8, 3)
+    single, mirrored = (
+        train(smooth_vqgan, data, strategy, optimizer="adam")
+        for strategy in (None, two_replicas)
+    )
+    for model in (single, mirrored):
+        iterations = [
+            number(optimizer.iterations)
+            for optimizer, _ in model.optimizer_groups.values()
+        ]
+        assert iterations == [5, 5]
+    assert_moved(single, 1e-4)
+    assert_equal_training(mirrored, single)
+    assert_same_copies(mirrored)
+
+
 def test_accumulation_on_replicas(two_replicas, data):
     single = train(_model(), data[:16], epochs=3)
     mirrored = train(
@@ -87,6 +106,64 @@ def test_accumulation_on_replicas(two_replicas, data):
     )
     assert_equal_training(mirrored, single)
     assert_same_copies(mirrored)
+
+
+# Batch normalization, where a part of the batch has no images
+
+
+def _normalized_vqvae():
+    return VQVAE(
+        hidden_units=8,
+        residual_units=4,
+        codebook_size=8,
+        codebook_dim=4,
+        use_batch_normalization=True,
+    )
+
+
+def _normalized_vqgan():
+    return vqgan({"r1_weight": 0.1})
+
+
+def _fitted(make, data, batches, strategy=None, **arguments):
+    """A model trained on batches of each size, given as (images, size)."""
+    model = train(make, data, strategy, epochs=0, **arguments)
+    model.logs = {}
+    for count, size in batches:
+        dataset = tf.data.Dataset.from_tensor_slices(data[:count]).batch(size)
+        logs = model.fit(dataset, verbose=0).history
+        model.logs |= {f"{name} of {count}": v for name, v in logs.items()}
+    return model
+
+
+@pytest.mark.parametrize("make", [_normalized_vqvae, _normalized_vqgan])
+def test_replica_without_images(make, two_replicas, data):
+    """Last batches of one image, or batches of just that."""
+    batches = [(5, 4), (17, 8), (1, 2)]
+    single = _fitted(make, data, batches)
+    mirrored = _fitted(make, data, batches, two_replicas)
+    assert number(mirrored.steps) == 6
+    assert number(mirrored.skipped_steps) == 0
+    assert_moved(single, 1e-4)
+    assert_equal_training(mirrored, single)
+    assert_same_copies(mirrored)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        _normalized_vqvae,
+        pytest.param(_normalized_vqgan, marks=pytest.mark.soak),
+    ],
+)
+def test_micro_batches_without_images(make, data):
+    """Two images are two micro-batches, among how many ever."""
+    two, three = (
+        _fitted(make, data, [(2, 2)], accumulation_steps=parts)
+        for parts in (2, 3)
+    )
+    assert_moved(two, 1e-5)
+    assert_equal_training(three, two)
 
 
 def test_revival_on_replicas(two_replicas, four_replicas, data):
