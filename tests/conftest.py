@@ -1,5 +1,6 @@
 """What all tests share: the devices, the seed, the data, the replicas."""
 
+import gc
 import os
 import pathlib
 
@@ -22,6 +23,18 @@ def seed():
     """Every test starts from the same seed, whichever ran before it."""
     keras.utils.set_random_seed(0)
     return 0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def what_stays_is_passed_over():
+    """TensorFlow keeps part of every graph, gigabytes in the end.
+
+    Python's garbage collector would go through all of it again and again, for
+    seconds each time.
+    """
+    yield
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

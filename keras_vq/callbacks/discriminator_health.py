@@ -44,8 +44,8 @@ class DiscriminatorHealth(keras.callbacks.Callback):
     counted from the first step on, and warns once of each of these:
 
     - the discriminator has won: its accuracy is above `max_accuracy`;
-    - it has lost: its accuracy is that of guessing, and its loss that of
-      logits that are all 0;
+    - it has lost: its accuracy is that of guessing, and its mean logits of
+      images and of reconstructions are the same;
     - the adaptive weight is at its upper limit, `max_adaptive_weight`;
     - the perceptual loss (that of the validation data if there is any, or the
       reconstruction loss without a perceptual one) has risen above its best
@@ -153,15 +153,18 @@ class DiscriminatorHealth(keras.callbacks.Callback):
         ):
             found["clamped"] = f"adaptive_weight is {weight:.4g}, at its limit"
         accuracy = float(logs.get("discriminator_accuracy", math.nan))
-        loss = float(logs.get("discriminator_loss", math.nan))
-        # The loss of logits that are all 0.
-        undecided = 1.0 if options.loss == "hinge" else math.log(2.0)
+        real, fake = (
+            float(logs.get(name, math.nan))
+            for name in ("real_logits", "fake_logits")
+        )
         if accuracy > self.max_accuracy:
             found["won"] = f"discriminator_accuracy is {accuracy:.3f}"
-        elif abs(accuracy - 0.5) < 0.01 and abs(loss - undecided) < 0.01:
+        # Whatever it says of all images alike, it tells nothing.
+        elif abs(accuracy - 0.5) < 0.01 and abs(real - fake) < 0.02:
             found["lost"] = (
-                f"discriminator_accuracy is {accuracy:.3f} and "
-                f"discriminator_loss {loss:.3f}, as without looking"
+                f"discriminator_accuracy is {accuracy:.3f}, and the mean "
+                f"logits of images and reconstructions are {real:.3f} and "
+                f"{fake:.3f}, as without looking"
             )
         return found
 

@@ -44,10 +44,14 @@ def _messages(record):
     return [m for m in messages if m.startswith("Adversarial training")]
 
 
-def test_a_discriminator_that_tells_nothing():
+@pytest.mark.parametrize("logit", [0.0, 1.5])
+def test_a_discriminator_that_tells_nothing(logit):
+    """It says the same of all images, whatever that is."""
     model = _model(max_adaptive_weight=10)
     for weight in model.discriminator.weights:
         weight.assign(keras.ops.zeros_like(weight))
+    bias = model.discriminator.trainable_variables[-1]
+    bias.assign(keras.ops.full_like(bias, logit))
     with pytest.warns(UserWarning) as record:
         watch = _fit(model)
     # Its gradient is zero, so the weight is at its limit as well.
@@ -56,6 +60,7 @@ def test_a_discriminator_that_tells_nothing():
     assert "adaptive_weight is 10, at its limit" in clamped
     assert "max_adaptive_weight" in clamped
     assert "discriminator_accuracy is 0.500" in lost
+    assert f"are {logit:.3f} and {logit:.3f}" in lost
     assert "2 epochs up to epoch 2" in lost and "pretraining_steps" in lost
 
 
