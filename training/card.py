@@ -96,10 +96,16 @@ def _table(rows: dict) -> str:
 
 
 def _value(figures, name, form):
-    text = form.format(figures[name])
+    text = by_level(figures[name], form)
     if name == "codes_used":
-        text += f" of {figures['codebook_size']}"
+        text += f" of {by_level(figures['codebook_size'])}"
     return text
+
+
+def by_level(value, form: str = "{}") -> str:
+    """A figure as text, or those of all levels, coarse to fine."""
+    values = value if isinstance(value, list) else [value]
+    return " + ".join(form.format(value) for value in values)
 
 
 def _comparison(results):

@@ -19,6 +19,7 @@ from keras_vq.metrics import (
     FrechetDistance,
     SqueezeNetFeatures,
 )
+from keras_vq.models.codes import as_levels
 
 _PROTOCOL = (
     "All of the reconstruction clipped and rounded to uint8, against the "
@@ -113,10 +114,9 @@ class Evaluation:
             Dict of the figures and of the protocol they were measured by.
         """
         images = self.set.images
-        size = model.quantizer.codebook_size
+        usage = _CodeUsage(model)
         of_images = {"psnr_db": PSNR((0, 255)), "ssim": SSIM((0, 255))}
         of_images |= self._perceptual_metrics()
-        perplexity, used = CodebookPerplexity(size), CodesUsed(size)
         squared_error = 0.0
         progress = keras.utils.Progbar(len(images), unit_name="image")
         for start in range(0, len(images), self.batch_size):
@@ -129,8 +129,7 @@ class Evaluation:
                 metric.update_state(
                     batch.astype("float32"), decoded.astype("float32")
                 )
-            perplexity.update_state(codes)
-            used.update_state(codes)
+            usage.update(codes)
             error = (batch.astype("float64") - decoded) / 255
             squared_error += np.square(error).mean(axis=(1, 2, 3)).sum()
             progress.update(start + len(batch))
@@ -142,10 +141,7 @@ class Evaluation:
         return {
             **figures,
             "mse": round(float(squared_error) / len(images), 7),
-            "codes_used": int(used.result()),
-            "codebook_size": size,
-            "perplexity": round(float(perplexity.result()), 2),
-            "bits_per_image": model.bits_per_image(height, width),
+            **usage.figures(height, width),
             "image_size": [height, width],
             "images": len(images),
             "data": self.set.description,
@@ -159,3 +155,35 @@ class Evaluation:
             "lpips": LPIPS(self._distance, (0, 255)),
             "frechet_distance": FrechetDistance(self._features, (0, 255)),
         }
+
+
+class _CodeUsage:
+    """How each level of a model uses its codes."""
+
+    def __init__(self, model):
+        self.model = model
+        sizes = [level.codebook_size for level in model.quantizer.levels()]
+        self.sizes = sizes
+        self.perplexity = [CodebookPerplexity(size) for size in sizes]
+        self.used = [CodesUsed(size) for size in sizes]
+
+    def update(self, codes):
+        for metrics in (self.perplexity, self.used):
+            for metric, level in zip(metrics, as_levels(codes), strict=True):
+                metric.update_state(level)
+
+    def figures(self, height: int, width: int) -> dict:
+        """Figures; of several levels lists, coarse to fine."""
+        figures = {
+            "codes_used": [int(metric.result()) for metric in self.used],
+            "codebook_size": self.sizes,
+            "perplexity": [
+                round(float(metric.result()), 2) for metric in self.perplexity
+            ],
+        }
+        total = self.model.bits_per_image(height, width)
+        if len(self.sizes) > 1:
+            bits = self.model.bits_per_level(height, width)
+            return {**figures, "bits_per_level": bits, "bits_per_image": total}
+        figures = {name: values[0] for name, values in figures.items()}
+        return {**figures, "bits_per_image": total}

@@ -127,15 +127,19 @@ def _changed(recipe, parsed):
 
 def _figures(results) -> str:
     """The figures of a run in a line."""
+    from keras_vq.training.card import by_level
+
     figures = results["evaluation"]
     texts = [f"{figures['psnr_db']:.2f} dB PSNR"]
     if "lpips" in figures:
         texts.append(f"LPIPS {figures['lpips']:.4f}")
         texts.append(f"Fréchet distance {figures['frechet_distance']:.1f}")
     texts.append(
-        f"{figures['codes_used']} of {figures['codebook_size']} codes used"
+        f"{by_level(figures['codes_used'])} of "
+        f"{by_level(figures['codebook_size'])} codes used"
     )
-    return ", ".join([*texts, f"perplexity {figures['perplexity']:.1f}"])
+    texts.append(f"perplexity {by_level(figures['perplexity'], '{:.1f}')}")
+    return ", ".join(texts)
 
 
 def _command(words: list[str]) -> str:

@@ -27,22 +27,14 @@ Expected: not measured; no weights of these recipes are bundled.
 """
 
 import functools
-import importlib.util
-import pathlib
-import warnings
 
 import keras
-import numpy as np
 
-from keras_vq import data
+from keras_vq.applications import imagenet
 from keras_vq.layers import VectorQuantizer
 from keras_vq.models import VQGAN, PatchGAN
 from keras_vq.training.optimization import AdamPlan
-from keras_vq.training.recipe import EvaluationSet, Recipe
-
-# Pixels of the shorter side before a random part of it is cut out.
-_RESIZE = 288 / 256
-_EVALUATED = 5000
+from keras_vq.training.recipe import Recipe
 
 
 def _build_original(recipe, dtype=None, codes=1024, discriminator_layers=3):
@@ -91,103 +83,18 @@ def _build_l2(recipe, dtype=None):
     )
 
 
-# Data
-
-
-def _read(data_dir, splits, **options):
-    """One split, from whichever files there are."""
-    data_dir = pathlib.Path(data_dir)
-    if (data_dir / "imagenet2012").is_dir():
-        name = "imagenet2012"
-        return data.from_tfds(name, splits[0], data_dir=data_dir, **options)
-    for split in splits:
-        if sorted(data_dir.glob(f"{split}*.tfrecord")):
-            files = str(data_dir / f"{split}*.tfrecord")
-            return data.from_tfrecord(files, **options)
-        if sorted(data_dir.glob(f"{split}-*-of-*")):
-            files = str(data_dir / f"{split}-*-of-*")
-            return data.from_tfrecord(
-                files, image_key="image/encoded", **options
-            )
-        if (data_dir / split).is_dir():
-            return data.from_folder(data_dir / split, **options)
-    raise FileNotFoundError(
-        f"No images of ImageNet in {data_dir}. Expected: imagenet2012/ as "
-        "prepared by tensorflow-datasets, TFRecords such as "
-        f"{splits[0]}*.tfrecord or {splits[0]}-00000-of-01024, or a folder "
-        f"{' or '.join(splits)} of pictures."
-    )
-
-
-def _cuts(image_size):
-    """How training images are cut out."""
-    resize = round(image_size * _RESIZE)
-    if importlib.util.find_spec("keras_cv") is not None:
-        return {"resize": resize, "augment": "random_resized_crop"}
-    warnings.warn(
-        "keras-cv is not installed (`pip install keras_vq[cv]`): training "
-        "images are random squares of one scale.",
-        stacklevel=2,
-    )
-    return {"resize": resize, "crop": "random"}
-
-
-def _train_data(data_dir, batch_size, seed, image_size=256):
-    return _read(
-        data_dir,
-        ("train",),
-        image_size=image_size,
-        batch_size=batch_size,
-        shuffle=True,
-        flip=True,
-        seed=seed,
-        repeat=True,
-        # Many a copy of ImageNet has a few damaged files.
-        on_error="skip",
-        **_cuts(image_size),
-    )
-
-
-def _validation(data_dir, batch_size, count, image_size):
-    batches = _read(
-        data_dir,
-        ("validation", "val"),
-        image_size=image_size,
-        batch_size=batch_size,
-    )
-    return batches.take(-(-count // batch_size))
-
-
-def _validation_data(data_dir, batch_size, image_size=256):
-    return _validation(data_dir, batch_size, 1000, image_size)
-
-
-def _evaluation_set(data_dir, image_size=256):
-    batches = _validation(data_dir, 100, _EVALUATED, image_size)
-    images = np.concatenate([VQGAN.postprocess(x.numpy()) for x in batches])
-    return EvaluationSet(
-        images,
-        f"the first ImageNet validation images, the shorter side scaled to "
-        f"{image_size} pixels (bicubic, antialiased), the middle cut out.",
-    )
-
-
 # The recipes
 
 
 RECIPE = Recipe(
     name="vqgan_imagenet",
     summary="VQGAN on ImageNet: 256x256 images as 16x16 codes from 1024.",
-    data="ImageNet training images, cut out and mirrored at random.",
-    licence=(
-        "Weights: Apache-2.0, as the package. Trained on ImageNet "
-        "(Russakovsky et al., 2015), whose images are for non-commercial "
-        "research and education."
-    ),
+    data=imagenet.TRAINING_IMAGES,
+    licence=imagenet.LICENCE,
     build_model=_build_original,
-    train_data=_train_data,
-    validation_data=_validation_data,
-    evaluation_set=_evaluation_set,
+    train_data=imagenet.train_data,
+    validation_data=imagenet.validation_data,
+    evaluation_set=imagenet.evaluation_set,
     # The length is ours: as many steps with the discriminator as without.
     steps=500_000,
     batch_size=256,

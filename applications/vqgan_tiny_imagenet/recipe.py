@@ -21,16 +21,11 @@ from its archive, `tiny-imagenet-200`. The weights of LPIPS are found in
 Expected: the figures of `results.json` beside this file.
 """
 
-import pathlib
-
-import numpy as np
-
-from keras_vq import data
-from keras_vq.applications.samples import load_samples
+from keras_vq.applications import tiny_imagenet
 from keras_vq.layers import EMAVectorQuantizer
 from keras_vq.models import VQGAN, PatchGAN
 from keras_vq.training.optimization import AdamPlan
-from keras_vq.training.recipe import EvaluationSet, Recipe
+from keras_vq.training.recipe import Recipe
 
 _CODES = 1024
 _CODE_DIM = 32
@@ -68,66 +63,15 @@ def _build_model(recipe, dtype=None):
     )
 
 
-def _read(data_dir, split: str, **options):
-    """One split, from whichever files there are."""
-    options = {"image_size": 64, **options}
-    data_dir = pathlib.Path(data_dir)
-    for folder in (data_dir / "tiny_imagenet", data_dir):
-        records = folder / f"{split}.tfrecord"
-        if records.exists():
-            return data.from_tfrecord(records, cache=True, **options)
-    for folder in (data_dir / "tiny-imagenet-200", data_dir):
-        if (folder / split).is_dir():
-            return data.from_folder(folder / split, cache=True, **options)
-    raise FileNotFoundError(
-        f"No Tiny ImageNet in {data_dir}. Expected: tiny_imagenet/"
-        f"{split}.tfrecord, or the folder tiny-imagenet-200 as unpacked from "
-        "the original archive (http://cs231n.stanford.edu/tiny-imagenet-200"
-        ".zip)."
-    )
-
-
-def _train_data(data_dir, batch_size, seed):
-    return _read(
-        data_dir,
-        "train",
-        batch_size=batch_size,
-        shuffle=True,
-        flip=True,
-        seed=seed,
-        repeat=True,
-    )
-
-
-def _validation_data(data_dir, batch_size):
-    return _read(data_dir, "val", batch_size=batch_size).take(
-        -(-500 // batch_size)
-    )
-
-
-def _evaluation_set(data_dir):
-    batches = _read(data_dir, "val", batch_size=500)
-    images = np.concatenate([VQGAN.postprocess(x.numpy()) for x in batches])
-    return EvaluationSet(
-        images,
-        "Tiny ImageNet validation images, decoded from JPEG.",
-        load_samples("vqgan_tiny_imagenet", 64),
-    )
-
-
 RECIPE = Recipe(
     name="vqgan_tiny_imagenet",
     summary="VQGAN on Tiny ImageNet: 64x64 images as 8x8 codes from 1024.",
-    data="Tiny ImageNet training images, mirrored at random.",
-    licence=(
-        "Weights: Apache-2.0, as the package. Trained on Tiny ImageNet, a "
-        "part of ImageNet (Russakovsky et al., 2015), whose images are for "
-        "non-commercial research and education."
-    ),
+    data=tiny_imagenet.TRAINING_IMAGES,
+    licence=tiny_imagenet.LICENCE,
     build_model=_build_model,
-    train_data=_train_data,
-    validation_data=_validation_data,
-    evaluation_set=_evaluation_set,
+    train_data=tiny_imagenet.train_data,
+    validation_data=tiny_imagenet.validation_data,
+    evaluation_set=tiny_imagenet.evaluation_set,
     steps=8_000,
     batch_size=16,
     optimizer=AdamPlan(1e-3, warmup_steps=200),

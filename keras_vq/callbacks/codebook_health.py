@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from keras_vq.models.codes import level_names
 from keras_vq.utils.images import first_images
 
 ADVICE = (
@@ -91,17 +92,11 @@ class CodebookHealth(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         quantizer = getattr(self.model, "quantizer", None)
-        if not hasattr(quantizer, "codebook_size"):
+        if not hasattr(quantizer, "levels"):
             raise ValueError(
-                "CodebookHealth needs a model with a `quantizer` that has a "
-                "`codebook_size`, such as keras_vq.models.VQAutoencoder. "
+                "CodebookHealth needs a model with a `quantizer` of "
+                "keras_vq.layers, such as keras_vq.models.VQAutoencoder. "
                 f"Received: {type(self.model).__name__}"
-            )
-        if self.images is not None and not hasattr(quantizer, "revive"):
-            raise ValueError(
-                f"{type(quantizer).__name__} cannot revive codes: it has no "
-                "method `revive(latents, threshold)`. Leave out the argument "
-                "`revive`, or use another quantizer."
             )
         self.collapsed_epochs = 0
 
@@ -122,34 +117,41 @@ class CodebookHealth(keras.callbacks.Callback):
             self._revive(epoch)
 
     def _complaints(self, logs: dict) -> list[str]:
-        size = self.model.quantizer.codebook_size
+        levels = self.model.quantizer.levels()
         complaints = []
-        for name, share in (
+        for metric, share in (
             ("codes_used", self.min_codes_used),
             ("perplexity", self.min_perplexity),
         ):
-            if not share:
-                continue
-            if name not in logs:
-                self._warn_once(
-                    name,
-                    f"CodebookHealth cannot watch `{name}`, which is not in "
-                    f"the logs of this model. Received: {sorted(logs)}",
-                )
-            # Written so that NaN counts as a collapse.
-            elif not float(logs[name]) >= share * size:
-                complaints.append(
-                    f"{name} is {float(logs[name]):.4g} of {size} codes "
-                    f"(below {share:.0%})"
-                )
+            names = level_names(metric, len(levels))
+            for name, level in zip(names, levels, strict=True):
+                if share:
+                    size = level.codebook_size
+                    complaints += self._complaint(logs, name, share, size)
         return complaints
+
+    def _complaint(self, logs, name, share, size) -> list[str]:
+        if name not in logs:
+            self._warn_once(
+                name,
+                f"CodebookHealth cannot watch `{name}`, which is not in "
+                f"the logs of this model. Received: {sorted(logs)}",
+            )
+            return []
+        value = float(logs[name])
+        # Written so that NaN counts as a collapse.
+        if value >= share * size:
+            return []
+        return [f"{name} is {value:.4g} of {size} codes (below {share:.0%})"]
 
     def _revive(self, epoch: int) -> None:
         model = self.model
         if not model.quantizer.trainable:
             return
-        latents = model.encoder(self.images, training=False)
-        moved = model.quantizer.revive(latents, self.revival_threshold)
+        moved = 0
+        for i, level in enumerate(model.quantizer.levels()):
+            latents = model._collect_latents(self.images, i)
+            moved += level.revive(latents, self.revival_threshold)
         self.revived_codes += moved
         self.collapsed_epochs = 0
         if self.params.get("verbose"):

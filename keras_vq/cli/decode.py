@@ -94,21 +94,31 @@ def _identity(preset: str, sha256: str) -> str:
 
 def _check_codes(source: Path, content, model) -> None:
     # Before the first image is written: all or none.
-    codebook_size = model.quantizer.codebook_size
-    for name, codes, size in zip(
+    levels = model.quantizer.levels()
+    for name, grids, size in zip(
         content.names, content.codes, content.sizes, strict=True
     ):
-        if codes.min() < 0 or codes.max() >= codebook_size:
+        if len(grids) != len(levels):
             raise CommandError(
-                f"{source} is damaged: the codes of {name} must lie in "
-                f"[0, {codebook_size}). Received: values from {codes.min()} "
-                f"to {codes.max()}"
+                f"{source} is damaged: the model has {len(levels)} levels. "
+                f"Received: codes of {len(grids)}"
             )
-        factor = model.downsample_factor
-        expected = tuple(-(-side // factor) for side in size)
-        if codes.shape[:2] != expected:
-            raise CommandError(
-                f"{source} is damaged: an image of {size[0]}x{size[1]} pixels "
-                f"({name}) has {expected[0]}x{expected[1]} codes. "
-                f"Received: {'x'.join(map(str, codes.shape))}"
-            )
+        for codes, level, factor in zip(
+            grids, levels, model.level_factors, strict=True
+        ):
+            codebook_size = level.codebook_size
+            if codes.min() < 0 or codes.max() >= codebook_size:
+                raise CommandError(
+                    f"{source} is damaged: the codes of {name} must lie in "
+                    f"[0, {codebook_size}). Received: values from "
+                    f"{codes.min()} to {codes.max()}"
+                )
+            coarsest = model.downsample_factor
+            scale = coarsest // factor
+            expected = tuple(-(-side // coarsest) * scale for side in size)
+            if codes.shape[:2] != expected:
+                raise CommandError(
+                    f"{source} is damaged: an image of {size[0]}x{size[1]} "
+                    f"pixels ({name}) has {expected[0]}x{expected[1]} codes. "
+                    f"Received: {'x'.join(map(str, codes.shape))}"
+                )

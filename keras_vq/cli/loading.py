@@ -56,16 +56,31 @@ class Tokenizer:
         tiling = None if tile_size is None else Tiling(tile_size)
         return cls(preset, sha256, model, tiling)
 
-    def encode(self, images: np.ndarray) -> np.ndarray:
-        """Codes of uint8 images (batch, height, width, channels)."""
+    @property
+    def codebook_sizes(self) -> list[int]:
+        """Number of codes of each level, coarse to fine."""
+        return [x.codebook_size for x in self.model.quantizer.levels()]
+
+    def encode(self, images: np.ndarray) -> list[list[np.ndarray]]:
+        """Codes of uint8 images (batch, height, width, channels).
+
+        Returns:
+            For each image its grids of codes, coarse to fine.
+        """
         images = self.model.preprocess(images)
-        return np.asarray(self.model.encode(images, tiling=self.tiling))
+        codes = self.model.encode(images, tiling=self.tiling)
+        levels = codes if isinstance(codes, list) else [codes]
+        levels = [np.asarray(level) for level in levels]
+        return [list(grids) for grids in zip(*levels, strict=True)]
 
     def decode(
-        self, codes: Sequence[np.ndarray], size: tuple[int, int]
+        self, codes: Sequence[list[np.ndarray]], size: tuple[int, int]
     ) -> np.ndarray:
-        """uint8 images of grids of codes, all cut to (height, width)."""
-        codes = np.stack(codes).astype("int32")
+        """uint8 images of codes as of `encode`, cut to (height, width)."""
+        levels = [
+            np.stack(level).astype("int32") for level in zip(*codes, strict=True)
+        ]
+        codes = levels if len(levels) > 1 else levels[0]
         images = self.model.decode(codes, tiling=self.tiling)
         images = np.asarray(self.model.postprocess(images))
         return images[:, : size[0], : size[1]]

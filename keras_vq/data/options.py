@@ -46,6 +46,10 @@ class Options:
         cache: Whether to keep the decoded and resized uint8 images in memory;
             each is decoded when it is first needed.
         drop_remainder: Whether to leave out a last batch that is not full.
+        subset: `(start, stop)`, fractions of the source: only the examples
+            between them are there, such as `(0.9, 1.0)`, the last tenth, to
+            validate on. Folders are in the order of their paths: where these
+            are sorted by class, so are the parts.
         shard: `(index, count)`: this dataset gives every `count`-th example,
             beginning with `index`, of the order that all shards share.
         max_pixels: Picture files with more pixels are refused before they
@@ -76,6 +80,7 @@ class Options:
     start_step: int = 0
     cache: bool = False
     drop_remainder: bool = False
+    subset: tuple[float, float] | None = None
     shard: tuple[int, int] | None = None
     max_pixels: int = MAX_PIXELS
     on_error: str = "raise"
@@ -95,6 +100,7 @@ class Options:
         _require_fraction("max_bad_fraction", self.max_bad_fraction)
         self._check_geometry()
         self._check_augment()
+        self._check_subset()
         self._check_shard()
         if self.start_step and not self.repeat:
             raise ValueError(
@@ -162,6 +168,20 @@ class Options:
             raise ValueError(
                 "`augment` must be a Keras layer, a function of a batch, or "
                 f"'random_resized_crop'. Received: augment={self.augment!r}"
+            )
+
+    def _check_subset(self):
+        if self.subset is None:
+            return
+        try:
+            start, stop = self.subset
+            good = 0 <= start < stop <= 1
+        except (TypeError, ValueError):
+            good = False
+        if not good:
+            raise ValueError(
+                "`subset` must be (start, stop) with 0 <= start < stop <= 1. "
+                f"Received: subset={self.subset!r}"
             )
 
     def _check_shard(self):

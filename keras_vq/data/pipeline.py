@@ -20,7 +20,12 @@ from keras_vq.data.bad_examples import BadExamples, Skipped, remembered_errors
 from keras_vq.data.ending import comes_to_rest
 from keras_vq.data.options import Options
 from keras_vq.data.resize import crop_image, fit_image
-from keras_vq.data.sources import ArraySource, ImageSource, Rule
+from keras_vq.data.sources import (
+    ArraySource,
+    ImageSource,
+    PartOfSource,
+    Rule,
+)
 
 _ATTRIBUTE = "_keras_vq_pipeline"
 
@@ -205,8 +210,8 @@ class Pipeline:
         """Returns the shape of one image in the batch."""
         options = self.options
         channels, size = options.channels, options.image_size
-        if isinstance(self.source, ArraySource):
-            stored = self.source.images.shape[1:]
+        if self.source.stored_shape is not None:
+            stored = self.source.stored_shape
         elif size is None:
             stored = self._or_another(self._read, self._index, True)[0].shape
         else:
@@ -373,4 +378,7 @@ def pipeline_of(dataset) -> Pipeline | None:
 
 def make_dataset(source: ImageSource, options: dict):
     """Returns the dataset of a source, given options by name."""
-    return Pipeline(source, Options.from_kwargs(options)).dataset()
+    options = Options.from_kwargs(options)
+    if options.subset is not None:
+        source = PartOfSource(source, *options.subset)
+    return Pipeline(source, options).dataset()

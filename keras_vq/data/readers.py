@@ -15,6 +15,7 @@ def from_tfrecord(
     files: Any,
     image_key: str = "image",
     label_key: str = "label",
+    shape_key: str | None = None,
     **options: Any,
 ):
     """Reads TFRecord files of `tf.train.Example` with encoded pictures.
@@ -28,6 +29,10 @@ def from_tfrecord(
             list of either.
         image_key: The feature with the encoded picture.
         label_key: The feature with the label, an integer.
+        shape_key: Where the picture is not encoded but stored byte by byte,
+            channels first, the feature with channels, height and width. The
+            TFRecords of the FFHQ data set are read with
+            `image_key="data", shape_key="shape"`.
         **options: See `keras_vq.data.Options`.
 
     Returns:
@@ -48,7 +53,8 @@ def from_tfrecord(
     from keras_vq.data.tfrecord import Keys, TFRecordSource
 
     labels = bool(options.get("labels", False))
-    keys, probes = Keys(image_key, label_key), _probes(options)
+    keys = Keys(image_key, label_key, shape_key)
+    probes = _probes(options)
     source = TFRecordSource(files, keys, labels, probes=probes)
     return make_dataset(source, options)
 

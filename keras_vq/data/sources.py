@@ -53,6 +53,8 @@ class ImageSource(abc.ABC):
 
     has_labels = False
     class_names: list[str] | None = None
+    # Shape of every image as it is stored, where they all have the same.
+    stored_shape: tuple | None = None
 
     @abc.abstractmethod
     def __len__(self) -> int:
@@ -95,6 +97,7 @@ class ArraySource(ImageSource):
 
     def __init__(self, images, labels=None, name="images"):
         self.images = _checked_images(images, name)
+        self.stored_shape = self.images.shape[1:]
         self.labels = None
         if labels is not None:
             self.labels = _checked_labels(labels, len(self.images))
@@ -112,6 +115,39 @@ class ArraySource(ImageSource):
 
     def name_of(self, index):
         return f"{self.name}[{index}]"
+
+
+class PartOfSource(ImageSource):
+    """The examples of a source between two fractions of it.
+
+    Args:
+        source: An `ImageSource`.
+        start: Where the part begins, in [0, 1).
+        stop: Where it ends, in (start, 1].
+    """
+
+    def __init__(self, source, start, stop):
+        self.source = source
+        self.has_labels = source.has_labels
+        self.class_names = source.class_names
+        self.stored_shape = source.stored_shape
+        # Rounded alike, so that neighbouring parts have no example in common.
+        first, end = (round(x * len(source)) for x in (start, stop))
+        self._indices = range(first, end)
+        if not self._indices:
+            raise ValueError(
+                f"No example is between {start} and {stop} of the source. "
+                f"Received: {len(source)} examples in all."
+            )
+
+    def __len__(self):
+        return len(self._indices)
+
+    def read(self, index, rule):
+        return self.source.read(self._indices[index], rule)
+
+    def name_of(self, index):
+        return self.source.name_of(self._indices[index])
 
 
 class FolderSource(EncodedSource):

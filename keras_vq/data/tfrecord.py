@@ -15,6 +15,7 @@ import threading
 import numpy as np
 
 from keras_vq.data.crc32c import masked_crc32c
+from keras_vq.data.decode import to_channels
 from keras_vq.data.errors import ImageError
 from keras_vq.data.sources import EncodedSource
 
@@ -29,10 +30,14 @@ class Keys:
     Args:
         image: The encoded picture (one bytes value).
         label: The label (one int64 value); read only when asked for.
+        shape: Channels, height and width (three int64 values) where the image
+            is stored as that many bytes, not encoded, as in the files of the
+            FFHQ data set. None: it is encoded.
     """
 
     image: str = "image"
     label: str = "label"
+    shape: str | None = None
 
 
 class TFRecordSource(EncodedSource):
@@ -113,13 +118,30 @@ class TFRecordSource(EncodedSource):
         return f"The record at byte {self._offset[index]} of {file}"
 
     def read_bytes(self, index):
-        data, name = self.read_record(index)
-        example = _parse(data, name)
+        example, name = self._example(index)
         image = _single(example, self.keys.image, "bytes", name)
-        label = -1
-        if self.has_labels:
-            label = _single(example, self.keys.label, "int64", name)
-        return image, f"The picture in {name[0].lower()}{name[1:]}", label
+        picture = f"The picture in {name[0].lower()}{name[1:]}"
+        return image, picture, self._label(example, name)
+
+    def read(self, index, rule):
+        if self.keys.shape is None:
+            return super().read(index, rule)
+        example, name = self._example(index)
+        data = _single(example, self.keys.image, "bytes", name)
+        shape = _values(example, self.keys.shape, "int64", 3, name)
+        image = _not_encoded(data, shape, rule.max_pixels, name)
+        channels = 3 if rule.channels is None else rule.channels
+        image = to_channels(image, channels, name)
+        return image, self._label(example, name)
+
+    def _example(self, index):
+        data, name = self.read_record(index)
+        return _parse(data, name), name
+
+    def _label(self, example, name):
+        if not self.has_labels:
+            return -1
+        return _single(example, self.keys.label, "int64", name)
 
 
 def expand_files(files) -> list[str]:
@@ -234,16 +256,20 @@ def _parse(data, name):
 
 
 def _single(features, key, kind, name):
+    return _values(features, key, kind, 1, name)[0]
+
+
+def _values(features, key, kind, count, name):
     if key not in features:
         keys = ", ".join(repr(k) for k in sorted(features)) or "none"
         raise ImageError(
             f"{name} has no feature {key!r}. Received: the features {keys}. "
-            "Choose with `image_key` and `label_key`."
+            "Choose with `image_key`, `label_key` and `shape_key`."
         )
     feature = features[key]
     found = feature.WhichOneof("kind")
     values = getattr(feature, f"{kind}_list").value
-    if len(values) != 1:
+    if len(values) != count:
         received = "nothing"
         if found:
             received = (
@@ -251,6 +277,24 @@ def _single(features, key, kind, name):
             )
         raise ImageError(
             f"The feature {key!r} of {name[0].lower()}{name[1:]} must hold "
-            f"one {kind} value. Received: {received}."
+            f"{'one' if count == 1 else count} {kind} value"
+            f"{'s' * (count > 1)}. Received: {received}."
         )
-    return values[0]
+    return values
+
+
+def _not_encoded(data, shape, max_pixels, name):
+    """Bytes of channels, rows and columns as an image, channels last."""
+    channels, height, width = shape
+    if min(shape) < 1 or channels * height * width != len(data):
+        raise ImageError(
+            f"{name} must hold as many bytes as its channels x height x "
+            f"width. Received: {len(data)} bytes for {tuple(shape)}."
+        )
+    if height * width > max_pixels:
+        raise ImageError(
+            f"{name} has more than {max_pixels} pixels. "
+            f"Received: {height} x {width}."
+        )
+    image = np.frombuffer(data, "uint8").reshape(channels, height, width)
+    return np.ascontiguousarray(image.transpose(1, 2, 0))

@@ -8,6 +8,9 @@ from keras_vq.layers.normalization import (
 from keras_vq.layers.quantizers import (
     EMAVectorQuantizer as EMAVectorQuantizer,
 )
+from keras_vq.layers.quantizers import (
+    HierarchicalQuantizer as HierarchicalQuantizer,
+)
 from keras_vq.layers.quantizers import Quantizer as Quantizer
 from keras_vq.layers.quantizers import VectorQuantizer as VectorQuantizer
 from keras_vq.layers.quantizers import nearest_code as nearest_code

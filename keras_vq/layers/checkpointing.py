@@ -32,3 +32,27 @@ def checkpointed(layer, function, inputs):
 
     values = [ops.convert_to_tensor(weight.value) for weight in weights]
     return keras.remat(stateless)(inputs, *values)
+
+
+@keras.saving.register_keras_serializable(package="keras_vq")
+class CheckpointedModel(keras.Model):
+    """Functional model that can be computed anew in the backward pass.
+
+    Args:
+        inputs: The `keras.Input` of the model.
+        outputs: Its one output.
+        gradient_checkpointing: Whether it is computed anew.
+        **kwargs: Further arguments of `keras.Model`.
+    """
+
+    def __init__(self, inputs, outputs, gradient_checkpointing=False, **kwargs):
+        super().__init__(inputs=inputs, outputs=outputs, **kwargs)
+        self.gradient_checkpointing = gradient_checkpointing
+
+    def call(self, inputs, training=None, mask=None):
+        def function(inputs):
+            return super(CheckpointedModel, self).call(
+                inputs, training=training, mask=mask
+            )
+
+        return checkpointed(self, function, inputs)

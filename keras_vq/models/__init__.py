@@ -6,3 +6,4 @@ from keras_vq.models.discriminators import PatchGAN as PatchGAN
 from keras_vq.models.tiling import Tiling as Tiling
 from keras_vq.models.vqgan import VQGAN as VQGAN
 from keras_vq.models.vqvae import VQVAE as VQVAE
+from keras_vq.models.vqvae2 import VQVAE2 as VQVAE2

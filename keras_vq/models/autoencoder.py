@@ -1,26 +1,25 @@
 """The vector-quantized autoencoder that every model of the package is."""
 
 import copy
-import math
 
 import keras
 from keras import ops
 
-from keras_vq.layers.quantizers import Quantizer
-from keras_vq.layers.quantizers.vectors import check_indices
+from keras_vq.layers.quantizers import HierarchicalQuantizer, Quantizer
 from keras_vq.losses import (
     get_reconstruction_loss,
     serialize_reconstruction_loss,
 )
 from keras_vq.losses.reduction import batch_mean
 from keras_vq.metrics import CodebookPerplexity, CodesUsed
+from keras_vq.models import codes as code_maps
 from keras_vq.models import compiled
 from keras_vq.models import images as image_tools
 from keras_vq.models import tiling as tiles
 from keras_vq.models.networks import (
     check_factor,
     check_networks,
-    find_factor,
+    find_factors,
     freeze_layers,
     frozen_layers,
 )
@@ -39,7 +38,10 @@ class VQAutoencoder(TrainingMixin, keras.Model):
     Args:
         encoder: Keras layer or model, images to latents with channels last,
             smaller by `downsample_factor` on every side.
-        quantizer: A `keras_vq.layers.Quantizer`.
+        quantizer: A `keras_vq.layers.Quantizer`, or a
+            `keras_vq.layers.HierarchicalQuantizer`: then the encoder gives,
+            and the decoder takes, a list over the levels, coarse to fine,
+            and so do `encode` and `decode`.
         decoder: Keras layer or model, quantized latents to images.
         commitment_weight: Float, weight of the commitment loss, "beta": how
             much the encoder keeps to the codes.
@@ -85,6 +87,9 @@ class VQAutoencoder(TrainingMixin, keras.Model):
     ```
     """
 
+    # Pixels that each side of an image must have.
+    _smallest_side = 1
+
     def __init__(
         self,
         encoder,
@@ -98,7 +103,7 @@ class VQAutoencoder(TrainingMixin, keras.Model):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if not isinstance(quantizer, Quantizer):
+        if not isinstance(quantizer, (Quantizer, HierarchicalQuantizer)):
             raise ValueError(
                 "`quantizer` must be a keras_vq.layers.Quantizer, such as "
                 f"EMAVectorQuantizer(512, 64). Received: {quantizer!r}"
@@ -126,9 +131,13 @@ class VQAutoencoder(TrainingMixin, keras.Model):
         self._image_rank = len(input_shape)
         self.channels = input_shape[-1]
         self._create_variables()
-        self.downsample_factor = downsample_factor or find_factor(
-            encoder, decoder, input_shape[1:-1], self.channels
-        )
+        # Pixels of a side that become one position of codes, by level.
+        self.level_factors = [downsample_factor]
+        if downsample_factor is None or len(quantizer.levels()) > 1:
+            self.level_factors = find_factors(
+                encoder, quantizer, decoder, input_shape[1:-1], self.channels
+            )
+        self.downsample_factor = self.level_factors[0]
 
     def _create_variables(self):
         """Builds every layer: an unbuilt model loads without its weights."""
@@ -156,13 +165,18 @@ class VQAutoencoder(TrainingMixin, keras.Model):
     # The networks
 
     def call(self, images, training=None, return_details=False):
-        image_tools.check_images(images, self.channels, self._image_rank)
+        self._check_images(images)
         output = self.quantizer(self.encoder(self._pad(images)))
         reconstruction = self.decoder(output["quantized"])
         reconstruction = image_tools.crop_like(reconstruction, images)
         if return_details:
             return {"reconstruction": reconstruction, **output}
         return reconstruction
+
+    def _check_images(self, images):
+        smallest = self._smallest_side
+        rank = self._image_rank
+        image_tools.check_images(images, self.channels, rank, smallest)
 
     def _pad(self, images):
         # Not known yet while the layers are being built.
@@ -185,6 +199,7 @@ class VQAutoencoder(TrainingMixin, keras.Model):
         Returns:
             int32 tensor of shape `(batch, height / f, width / f)`, rounded up,
             where f is `downsample_factor`; values in `[0, codebook_size)`.
+            With several levels a list of such tensors, coarse to fine.
 
         Raises:
             ValueError: If the images are not floats (convert uint8 ones with
@@ -195,19 +210,23 @@ class VQAutoencoder(TrainingMixin, keras.Model):
         if not keras.backend.is_keras_tensor(images):
             checks.warn_unless_adapted(self, "encode")
         images = ops.convert_to_tensor(images)
-        image_tools.check_images(images, self.channels, self._image_rank)
+        self._check_images(images)
         return compiled.run(self, "encode", self._encode, images)
 
     def _encode(self, images):
         return self.quantizer.encode(self.encoder(self._pad(images)))
 
-    def decode(self, codes, tiling=None):
+    def decode(self, codes, tiling=None, levels: int | None = None):
         """Images of codes.
 
         Args:
             codes: Integer array or tensor of shape `(batch, h, w)`, values in
-                `[0, codebook_size)`.
+                `[0, codebook_size)`; with several levels a list of them, the
+                coarsest first.
             tiling: As for `encode`.
+            levels: Integer, how many of the coarsest levels to go by: to see
+                what each level carries. The finer ones, which `codes` may
+                lack, have their most frequent code everywhere. None: all.
 
         Returns:
             Float tensor of shape `(batch, h * f, w * f, channels)`, values
@@ -215,20 +234,19 @@ class VQAutoencoder(TrainingMixin, keras.Model):
             whose sides were no multiple of f comes back with its padding.
 
         Raises:
-            ValueError: If a code lies outside of the codebook, or the codes
-                are no batch of grids.
+            ValueError: If a code lies outside of the codebook, the codes
+                are no batch of grids, or there are not as many maps as
+                levels, or not of sizes that belong together.
         """
+        codes = code_maps.complete(self, codes, levels)
         if tiling is not None:
             return tiles.decode(self, codes, tiling)
-        codes = ops.convert_to_tensor(codes)
-        rank = len(self.quantizer.indices_shape(self._image_rank))
-        if len(codes.shape) != rank:
-            raise ValueError(
-                f"Codes are integers of {rank} axes, as `encode` gives them, "
-                f"the batch first. Received: shape {tuple(codes.shape)}"
-            )
-        # A compiled function cannot look at values.
-        check_indices(codes, self.quantizer.codebook_size)
+        # A model of one level takes nested lists of integers too.
+        if code_maps.is_hierarchical(self):
+            codes = [ops.convert_to_tensor(level) for level in codes]
+        else:
+            codes = ops.convert_to_tensor(codes)
+        code_maps.check_codes(self, codes)
         return compiled.run(self, "decode", self._decode, codes)
 
     def _decode(self, codes):
@@ -248,7 +266,7 @@ class VQAutoencoder(TrainingMixin, keras.Model):
         if tiling is not None:
             return tiles.reconstruct(self, images, tiling)
         images = ops.convert_to_tensor(images)
-        image_tools.check_images(images, self.channels, self._image_rank)
+        self._check_images(images)
         return compiled.run(
             self,
             "reconstruct",
@@ -261,22 +279,20 @@ class VQAutoencoder(TrainingMixin, keras.Model):
 
     def bits_per_image(self, height: int, width: int) -> float:
         """Bits that the codes of one image take, without coding."""
-        positions = 1
-        for side in (height, width):
-            positions *= -(-side // self.downsample_factor)
-        return positions * self.quantizer.bits_per_position
+        return sum(self.bits_per_level(height, width))
+
+    def bits_per_level(self, height: int, width: int) -> list:
+        """What each level adds to `bits_per_image`, coarse to fine."""
+        return code_maps.bits_per_level(self, height, width)
 
     def count_params(self) -> int:
         """Number of parameters that it takes to use the model.
 
-        Networks and codebook; what only training needs (statistics of the
-        codebook, counters) is left out.
+        Networks and codebooks; what only training needs (statistics of the
+        codebooks, counters) is left out.
         """
-        quantizer = self.quantizer
-        layers = quantizer._flatten_layers(include_self=False, recursive=False)
-        parts = [self.encoder, self.decoder, *layers]
-        codebook = math.prod(quantizer.codebook.shape)
-        return codebook + sum(part.count_params() for part in parts)
+        networks = self.encoder.count_params() + self.decoder.count_params()
+        return networks + self.quantizer.count_used_params()
 
     # The losses
 
@@ -358,17 +374,25 @@ class VQAutoencoder(TrainingMixin, keras.Model):
     @property
     def quantizer_weights(self) -> list:
         """Weights that only `update_quantizers` and gradients change."""
-        return self.quantizer.weights
+        levels = self.quantizer.levels()
+        return [weight for level in levels for weight in level.weights]
 
     def _create_trackers(self) -> dict:
-        size = self.quantizer.codebook_size
-        return {
-            "perplexity": CodebookPerplexity(size),
-            "codes_used": CodesUsed(size),
-        }
+        levels, trackers = self.quantizer.levels(), {}
+        for name, metric in (
+            ("perplexity", CodebookPerplexity),
+            ("codes_used", CodesUsed),
+        ):
+            names = code_maps.level_names(name, len(levels))
+            for level, own in zip(levels, names, strict=True):
+                trackers[own] = metric(level.codebook_size, name=own)
+        return trackers
 
-    def _collect_latents(self, images):
-        return self.encoder(self._pad(images))
+    def _collect_latents(self, images, level: int):
+        features = self.encoder(self._pad(images))
+        if code_maps.is_hierarchical(self):
+            return self.quantizer.latents(features, level)
+        return features
 
     # Saving: see also `keras_vq.models.saving`
 

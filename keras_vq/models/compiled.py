@@ -49,12 +49,23 @@ def run(model, name: str, function, inputs):
         return function(inputs)
     import tensorflow as tf
 
-    shape = tuple(inputs.shape[1:])
-    if not is_first(model, name, shape):
-        last = shape[-1] if inputs.dtype.is_floating else None  # Channels.
-        shape = (*[None] * (len(shape) - 1), last)
-    signature = tf.TensorSpec((None, *shape), inputs.dtype)
-    key = (name, shape, inputs.dtype)
+    def of_any_size(x):
+        last = x.shape[-1] if x.dtype.is_floating else None  # Channels.
+        return (*[None] * (len(x.shape) - 2), last)
+
+    tensors = keras.tree.flatten(inputs)
+    shapes = tuple(tuple(x.shape[1:]) for x in tensors)
+    if not is_first(model, name, shapes):
+        shapes = tuple(of_any_size(x) for x in tensors)
+    dtypes = tuple(x.dtype for x in tensors)
+    signature = keras.tree.pack_sequence_as(
+        inputs,
+        [
+            tf.TensorSpec((None, *shape), dtype)
+            for shape, dtype in zip(shapes, dtypes, strict=True)
+        ],
+    )
+    key = (name, shapes, dtypes)
     return compiled(model, key, function, signature)(inputs)
 
 
@@ -106,7 +117,7 @@ def _as_it_is(model, inputs) -> bool:
     import tensorflow as tf
 
     return (
-        keras.backend.is_keras_tensor(inputs)
+        any(map(keras.backend.is_keras_tensor, keras.tree.flatten(inputs)))
         or not tf.executing_eagerly()
         or model.run_eagerly
         or bool(current_tiles())

@@ -61,8 +61,15 @@ def postprocess(images):
     return ops.cast(ops.clip(ops.round(images), 0.0, 255.0), "uint8")
 
 
-def check_images(images, channels: int, rank: int):
-    """Raises ValueError if `images` cannot be a batch in [-1, 1]."""
+def check_images(images, channels: int, rank: int, smallest: int = 1):
+    """Raises ValueError if `images` cannot be a batch in [-1, 1].
+
+    Args:
+        images: What somebody gave as a batch of images.
+        channels: Integer, channels of an image.
+        rank: Integer, number of axes with the batch's.
+        smallest: Integer, pixels that each side must have.
+    """
     if not hasattr(images, "dtype"):
         raise ValueError(
             "The model takes batches of images as one array or tensor. "
@@ -85,6 +92,11 @@ def check_images(images, channels: int, rank: int):
         raise ValueError(
             "The model takes one or more images of one or more pixels. "
             f"Received: shape {shape}"
+        )
+    if any(side is not None and side < smallest for side in shape[1:-1]):
+        raise ValueError(
+            f"The model takes images of {smallest} or more pixels on each "
+            f"side, which its strides divide. Received: shape {shape}"
         )
 
 

@@ -49,40 +49,58 @@ def codebook_size_of(quantizer, size: int | None, default: int) -> int:
     return own
 
 
-def find_factor(encoder, decoder, sides: list, channels: int) -> int:
-    """How many pixels of a side become one position of codes.
+def find_factors(
+    encoder, quantizer, decoder, sides: list, channels: int
+) -> list:
+    """How many pixels of a side become one position of codes, by level.
 
     Args:
         encoder: Keras layer or model, called before.
+        quantizer: Quantizer of one or of several levels, called before.
         decoder: Keras layer or model, called before.
         sides: Sizes of the images, where the encoder takes a single one;
             None elsewhere.
         channels: Integer, channels of an image.
 
+    Returns:
+        List of integers, the coarsest level's first.
+
     Raises:
         ValueError: If the encoder divides no side, or not every side, by one
-            whole number, or the decoder gives images of another size.
+            whole number, a level's is no multiple of the next finer one's, or
+            the decoder gives images of another size.
     """
     sides = [side or 256 for side in sides]
     shape = (1, *sides, channels)
     latents = encoder.compute_output_spec(keras.KerasTensor(shape))
-    factor = sides[0] // max(latents.shape[1], 1)
-    if factor < 1 or [factor * n for n in latents.shape[1:-1]] != sides:
-        raise ValueError(
-            "The encoder must divide every side by the same whole number. "
-            f"Received: latents of shape {tuple(latents.shape)} for an "
-            f"input of shape {shape}. Pad its convolutions, or pass "
-            "`downsample_factor`."
-        )
-    images = decoder.compute_output_spec(keras.KerasTensor(latents.shape))
+    factors = []
+    for level in keras.tree.flatten(latents):
+        factor = sides[0] // max(level.shape[1], 1)
+        if factor < 1 or [factor * n for n in level.shape[1:-1]] != sides:
+            raise ValueError(
+                "The encoder must divide every side by the same whole number. "
+                f"Received: latents of shape {tuple(level.shape)} for an "
+                f"input of shape {shape}. Pad its convolutions, or pass "
+                "`downsample_factor`."
+            )
+        if factors and factors[-1] % factor:
+            raise ValueError(
+                "The encoder must give the coarsest level first, and the size "
+                "of each must be a multiple of that before. Received: pixels "
+                f"per position {factors[-1]}, then {factor}"
+            )
+        factors.append(factor)
+    quantized = quantizer.compute_output_spec(latents)["quantized"]
+    images = decoder.compute_output_spec(quantized)
     if list(images.shape[1:-1]) != sides:
+        sizes = [tuple(x.shape) for x in keras.tree.flatten(quantized)]
         raise ValueError(
             "The decoder must give images of the size that the encoder took. "
             f"Received: images of shape {tuple(images.shape)} for latents of "
-            f"shape {tuple(latents.shape)}, made from an input of shape "
+            f"shape {', '.join(map(str, sizes))}, made from an input of shape "
             f"{shape}. Change its strides, or pass `downsample_factor`."
         )
-    return factor
+    return factors
 
 
 def frozen_layers(model: keras.Model) -> list:

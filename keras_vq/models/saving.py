@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_vq.models import codes as code_maps
 from keras_vq.trainers import workers
 
 
@@ -116,9 +117,8 @@ class SavingMixin:
         images = kwargs.pop("input_signature", None) or [
             keras.InputSpec(shape=shape, dtype="float32")
         ]
-        codes = keras.InputSpec(
-            shape=self.quantizer.indices_shape(self._image_rank),
-            dtype="int32",
+        codes = code_maps.of_shapes(
+            self, lambda shape: keras.InputSpec(shape=shape, dtype="int32")
         )
         archive = keras.export.ExportArchive()
         # Not the whole model: a discriminator is of no use there.

@@ -7,9 +7,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_vq.layers.quantizers.vectors import check_indices
 from keras_vq.layers.whole_image import Samples, Tiles, tile_scope
 from keras_vq.models import images as image_tools
+from keras_vq.models.codes import as_levels, check_codes
 from keras_vq.models.compiled import compiled, is_first, tile_signature
 from keras_vq.models.tile_grid import Grid
 
@@ -114,7 +114,7 @@ def encode(model, images, tiling):
     """
     tiling = _tiling(tiling)
     images = _as_numpy(images)
-    image_tools.check_images(images, model.channels, model._image_rank)
+    model._check_images(images)
     factor = model.downsample_factor
     sides = [-(-side // factor) for side in images.shape[1:-1]]
     grid = Grid(sides, *tiling.in_codes(factor), factor)
@@ -134,26 +134,9 @@ def decode(model, codes, tiling):
     """
     tiling = _tiling(tiling)
     codes = keras.tree.map_structure(_as_numpy, codes)
-    axes = model._image_rank - 2
-    levels = keras.tree.flatten(codes)
-    if len(levels) == 1:
-        # Compiled functions cannot look at values.
-        check_indices(levels[0], model.quantizer.codebook_size)
-        rank = len(model.quantizer.indices_shape(model._image_rank))
-        if levels[0].ndim != rank or 0 in levels[0].shape:
-            raise ValueError(
-                f"Codes are integers of {rank} axes, as `encode` gives them, "
-                f"the batch first. Received: shape {levels[0].shape}"
-            )
-    sides = levels[0].shape[1 : 1 + axes]
-    for level in levels[1:]:
-        scale = level.shape[1] // sides[0]
-        if level.shape[1 : 1 + axes] != tuple(scale * side for side in sides):
-            raise ValueError(
-                "Finer codes are a multiple of the coarsest, the same along "
-                "all axes, as `encode` gives them, the coarsest first. "
-                f"Received: shapes {[x.shape for x in levels]}"
-            )
+    # Compiled functions cannot look at values.
+    check_codes(model, codes)
+    sides = as_levels(codes)[0].shape[1 : model._image_rank - 1]
     grid = Grid(sides, *tiling.in_codes(model.downsample_factor))
     return _run(model, "decode", codes, grid, tiling)
 

@@ -9,7 +9,7 @@ from keras_vq import trainers
 from keras_vq.callbacks.non_finite import watched
 from keras_vq.data import named_errors
 from keras_vq.metrics import bind_likelihood
-from keras_vq.models.images import check_images
+from keras_vq.models import codes as code_maps
 from keras_vq.models.saving import SavingMixin
 from keras_vq.trainers import (
     adapting,
@@ -273,7 +273,7 @@ class TrainingMixin(SavingMixin):
             checkpoint.restore(self)
         batch = checks.first_batch(x, batch_size)
         if batch is not None:
-            check_images(batch, self.channels, self._image_rank)
+            self._check_images(batch)
             self._check_sizes(batch)
             checks.warn_about_range(batch)
         if self.compiled and not workers.chief_says(self._is_ready(), self):
@@ -370,7 +370,7 @@ class TrainingMixin(SavingMixin):
 
     def _is_adapted(self) -> bool:
         """Whether the codebook has its start values."""
-        return self.quantizer.initialized
+        return all(level.initialized for level in self.quantizer.levels())
 
     def _is_ready(self) -> bool:
         """Whether everything that is trained has its start values."""
@@ -398,8 +398,16 @@ class TrainingMixin(SavingMixin):
         workers.share(self.quantizer_weights, self)
 
     def _adapt(self, data, latents_per_code):
-        wanted = latents_per_code * self.quantizer.codebook_size
-        self.quantizer.adapt(adapting.first_latents(self, data, wanted))
+        levels = self.quantizer.levels()
+        if len(levels) > 1 and iter(data) is data:
+            raise ValueError(
+                "Each level reads the images anew, because it depends on the "
+                "coarser ones. Give an array or a data set. Received: "
+                f"{type(data).__name__}, which can be read only once"
+            )
+        for i, level in enumerate(levels):
+            wanted = latents_per_code * level.codebook_size
+            level.adapt(adapting.first_latents(self, data, wanted, i))
 
     @contextlib.contextmanager
     def averaged_weights(self):
@@ -428,5 +436,8 @@ class TrainingMixin(SavingMixin):
         trackers = {"loss": self._loss_tracker, **self._trackers}
         for name, value in losses.items():
             trackers[name].update_state(value, sample_weight=batch_size)
-        self._trackers["perplexity"].update_state(indices)
-        self._trackers["codes_used"].update_state(indices)
+        levels = code_maps.as_levels(indices)
+        for name in ("perplexity", "codes_used"):
+            names = code_maps.level_names(name, len(levels))
+            for own, level in zip(names, levels, strict=True):
+                self._trackers[own].update_state(level)

@@ -184,7 +184,7 @@ class VQGAN(AdversarialMixin, VQAutoencoder):
     def call(self, images, training=None, return_details=False):
         if not return_details:
             return super().call(images, training=training)
-        image_tools.check_images(images, self.channels, self._image_rank)
+        self._check_images(images)
         output = self.quantizer(self.encoder(self._pad(images)))
         features = self._decode_to_features(output["quantized"])
         reconstruction = self.apply_last_layer(features, images)

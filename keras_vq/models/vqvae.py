@@ -1,20 +1,16 @@
 """VQ-VAE: the networks of the papers."""
 
-import dataclasses
-import numbers
-
 import keras
 from keras import layers
 
-from keras_vq.layers import (
-    BatchNormalization,
-    Conv2DTranspose,
-    EMAVectorQuantizer,
-    PaddedConv2D,
-    ResidualBlock,
-)
+from keras_vq.layers import EMAVectorQuantizer
 from keras_vq.models.autoencoder import VQAutoencoder
 from keras_vq.models.networks import codebook_size_of
+from keras_vq.models.vqvae_networks import (
+    VQVAENetworks,
+    image_input,
+    number_of_halvings,
+)
 
 
 @keras.saving.register_keras_serializable(package="keras_vq")
@@ -93,16 +89,15 @@ class VQVAE(VQAutoencoder):
         inplace_relu_residual: bool = False,
         **kwargs,
     ):
-        stages = _stages(hidden_units, downsample_factor)
-        if not bottleneck_convolutions:
-            stages = [hidden_units] * len(stages)
-            if codebook_dim != hidden_units and quantizer is None:
-                raise ValueError(
-                    "Without `bottleneck_convolutions` the latents have "
-                    "`hidden_units` channels, and `codebook_dim` must be the "
-                    f"same. Received: hidden_units={hidden_units}, "
-                    f"codebook_dim={codebook_dim}"
-                )
+        number_of_halvings(downsample_factor)
+        without = not bottleneck_convolutions and quantizer is None
+        if without and codebook_dim != hidden_units:
+            raise ValueError(
+                "Without `bottleneck_convolutions` the latents have "
+                "`hidden_units` channels, and `codebook_dim` must be the "
+                f"same. Received: hidden_units={hidden_units}, "
+                f"codebook_dim={codebook_dim}"
+            )
         dtype = kwargs.get("dtype")
         self_made = quantizer is None
         codebook_size = codebook_size_of(quantizer, codebook_size, 512)
@@ -110,22 +105,25 @@ class VQVAE(VQAutoencoder):
             quantizer = EMAVectorQuantizer(
                 codebook_size, codebook_dim, dtype=dtype, name="quantizer"
             )
-        network = _Network(
-            stages=stages,
+        networks = VQVAENetworks(
             hidden_units=hidden_units,
             residual_units=residual_units,
             residual_blocks=residual_blocks,
-            codebook_dim=codebook_dim,
-            channels=channels,
-            bottleneck_convolutions=bottleneck_convolutions,
+            with_convolution=bottleneck_convolutions,
             use_batch_normalization=use_batch_normalization,
             inplace_relu_residual=inplace_relu_residual,
             dtype=dtype,
         )
         super().__init__(
-            network.encoder(),
+            _encoder(networks, channels, downsample_factor, codebook_dim),
             quantizer,
-            network.decoder(output_activation),
+            _decoder(
+                networks,
+                channels,
+                downsample_factor,
+                codebook_dim,
+                output_activation,
+            ),
             downsample_factor=downsample_factor,
             **kwargs,
         )
@@ -153,96 +151,20 @@ class VQVAE(VQAutoencoder):
         return {**config, **self._arguments}
 
 
-def _stages(hidden_units: int, downsample_factor: int) -> list:
-    """Channels after each strided convolution: half, but for the last."""
-    whole = isinstance(downsample_factor, numbers.Integral)
-    count = int(downsample_factor).bit_length() - 1 if whole else 0
-    if count < 1 or downsample_factor < 2 or 2**count != downsample_factor:
-        raise ValueError(
-            "`downsample_factor` must be a power of two: 2, 4, 8, ... "
-            f"Received: downsample_factor={downsample_factor!r}"
-        )
-    half = max(hidden_units // 2, 1)
-    return [half] * max(count - 1, 1) + [hidden_units] * (count > 1)
+def _encoder(networks, channels, factor, codebook_dim):
+    inputs = image_input(channels)
+    x = networks.features(networks.down(inputs, factor))
+    if networks.with_convolution:
+        x = networks.conv(codebook_dim, 1)(networks.relu(x))
+    return keras.Model(inputs, x, name="encoder")
 
 
-@dataclasses.dataclass
-class _Network:
-    """Builds encoder and decoder, which share all their sizes."""
-
-    stages: list
-    hidden_units: int
-    residual_units: int
-    residual_blocks: int
-    codebook_dim: int
-    channels: int
-    bottleneck_convolutions: bool
-    use_batch_normalization: bool
-    inplace_relu_residual: bool
-    dtype: object
-
-    def encoder(self):
-        x = inputs = self._input(self.channels)
-        for i, units in enumerate(self.stages):
-            if i:
-                x = self._relu(x)
-            x = self._conv(units, 4, strides=2, pad=1)(x)
-            # The last one is followed by a residual block or convolution.
-            if i < len(self.stages) - 1 or self.bottleneck_convolutions:
-                x = self._normalized(x)
-        if self.bottleneck_convolutions:
-            x = self._conv(self.hidden_units, 3, pad=1)(self._relu(x))
-        x = self._residual_stack(x)
-        if self.bottleneck_convolutions:
-            x = self._conv(self.codebook_dim, 1)(self._relu(x))
-        return keras.Model(inputs, x, name="encoder")
-
-    def decoder(self, output_activation):
-        units = self.hidden_units
-        if self.bottleneck_convolutions:
-            units = self.codebook_dim
-        x = inputs = self._input(units)
-        if self.bottleneck_convolutions:
-            x = self._conv(self.hidden_units, 3, pad=1)(x)
-        x = self._residual_stack(x)
-        for units in self.stages[-2::-1]:
-            x = self._transposed(units)(self._relu(x))
-            x = self._normalized(x)
-        x = self._transposed(self.channels)(self._relu(x))
-        if output_activation is not None:
-            x = layers.Activation(output_activation, dtype=self.dtype)(x)
-        return keras.Model(inputs, x, name="decoder")
-
-    def _input(self, channels):
-        return keras.Input((None, None, channels), dtype="float32")
-
-    def _residual_stack(self, x):
-        for _ in range(self.residual_blocks):
-            x = ResidualBlock(
-                self.residual_units,
-                self.use_batch_normalization,
-                self.inplace_relu_residual,
-                dtype=self.dtype,
-            )(x)
-        return x
-
-    def _conv(self, filters, size, **kwargs):
-        return PaddedConv2D(filters, size, dtype=self.dtype, **kwargs)
-
-    def _transposed(self, filters):
-        return Conv2DTranspose(
-            filters,
-            4,
-            strides=2,
-            padding="same",
-            data_format="channels_last",
-            dtype=self.dtype,
-        )
-
-    def _normalized(self, x):
-        if not self.use_batch_normalization:
-            return x
-        return BatchNormalization(dtype=self.dtype)(x)
-
-    def _relu(self, x):
-        return layers.ReLU(dtype=self.dtype)(x)
+def _decoder(networks, channels, factor, codebook_dim, output_activation):
+    units = networks.hidden_units
+    if networks.with_convolution:
+        units = codebook_dim
+    inputs = image_input(units)
+    x = networks.up(networks.mixed(inputs), factor, channels)
+    if output_activation is not None:
+        x = layers.Activation(output_activation, dtype=networks.dtype)(x)
+    return keras.Model(inputs, x, name="decoder")

@@ -6,17 +6,17 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_vq.models.images import check_images
 from keras_vq.trainers import checks
 
 
-def first_latents(model, data, wanted: int) -> np.ndarray:
+def first_latents(model, data, wanted: int, level: int = 0) -> np.ndarray:
     """Latents of the first images of the data.
 
     Args:
         model: The model whose encoder makes them.
         data: Images as an array, or a data set as `fit` takes it.
         wanted: Integer, so many latents are enough.
+        level: Integer, the level of the codes, 0 for the coarsest.
 
     Returns:
         float32 array of shape `(latents, channels)`.
@@ -26,10 +26,10 @@ def first_latents(model, data, wanted: int) -> np.ndarray:
     """
     collected, count, seen = [], 0, 0
     for images in _batches(data):
-        check_images(images, model.channels, model._image_rank)
+        model._check_images(images)
         checks.check_finite(images, first=seen)
         seen += len(images)
-        latents = model._collect_latents(ops.convert_to_tensor(images))
+        latents = model._collect_latents(ops.convert_to_tensor(images), level)
         collected.append(ops.convert_to_numpy(latents).astype("float32"))
         count += collected[-1][..., 0].size
         if count >= wanted:

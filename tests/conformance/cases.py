@@ -14,7 +14,7 @@ import pytest
 from numpy_reference import MovingAverageReference, NearestCodeReference
 
 from keras_vq.layers import EMAVectorQuantizer, VectorQuantizer
-from keras_vq.models import VQVAE, VQAutoencoder
+from keras_vq.models import VQVAE, VQVAE2, VQAutoencoder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +85,10 @@ class ModelCase:
     make: Callable
     channels: int = 3
     downsample_factor: int = 4
+    # Positions of codes along a side, by level, for one of the coarsest.
+    scales: tuple = (1,)
+    # No side of an image may be smaller.
+    smallest_side: int = 1
     # Where the forward pass couples the images of a batch, accumulation is
     # another computation.
     couples_images: bool = False
@@ -112,12 +116,31 @@ class ModelCase:
     def images(self, *sides, seed=0):
         return networks.images(*sides, self.channels, seed=seed)
 
+    def grids(self, rows, columns):
+        """Sizes of the maps of codes, by level."""
+        return [(rows * scale, columns * scale) for scale in self.scales]
+
+    def log_names(self, name):
+        """Names of a metric of codes in the logs, by level."""
+        if len(self.scales) == 1:
+            return [name]
+        return [f"{name}_level_{i + 1}" for i in range(len(self.scales))]
+
 
 def _vqvae(**arguments):
     sizes = {"hidden_units": 8, "residual_units": 4, "codebook_size": 8}
 
     def make(dtype=None):
         return VQVAE(**{**sizes, "codebook_dim": 4, **arguments}, dtype=dtype)
+
+    return make
+
+
+def _vqvae2(**arguments):
+    sizes = {"hidden_units": 8, "residual_units": 4, "codebook_size": 8}
+
+    def make(dtype=None):
+        return VQVAE2(**{**sizes, "codebook_dim": 4, **arguments}, dtype=dtype)
 
     return make
 
@@ -183,6 +206,26 @@ MODELS = [
         channels=5,
         downsample_factor=8,
     ),
+    ModelCase(
+        "vqvae2",
+        _vqvae2(),
+        downsample_factor=8,
+        scales=(1, 2),
+        smallest_side=8,
+    ),
+    ModelCase(
+        "vqvae2-three-levels-checkpointed-grey",
+        _vqvae2(
+            downsample_factors=(2, 2, 2),
+            channels=1,
+            gradient_checkpointing=True,
+        ),
+        channels=1,
+        downsample_factor=8,
+        scales=(1, 2, 4),
+        smallest_side=8,
+        soak=True,
+    ),
     ModelCase("functional", _functional),
     ModelCase("subclassed-dropout", _subclassed, random=True),
     ModelCase(
@@ -220,6 +263,11 @@ MODELS = [
         **_GAN,
     ),
 ]
+
+
+def levels(codes):
+    """The maps of codes of all levels, also of a model that has one."""
+    return codes if isinstance(codes, list) else [codes]
 
 
 def parametrize(cases):

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from cases import MODELS, parametrize
+from cases import MODELS, levels, parametrize
 from replicas import compile_model
 
 pytestmark = parametrize(MODELS)
@@ -21,24 +21,37 @@ def test_reconstruction_is_decode_of_encode(case):
     output = model(images)
     assert output.shape == images.shape and output.dtype == "float32"
     codes = model.encode(images)
-    assert codes.shape == (2, 2, 3) and codes.dtype == "int32"
+    grids = case.grids(2, 3)
+    for level, grid in zip(levels(codes), grids, strict=True):
+        assert level.shape == (2, *grid) and level.dtype == "int32"
     np.testing.assert_allclose(model.decode(codes), output, atol=1e-5)
     latents = model.encoder(images)
-    np.testing.assert_array_equal(model.quantizer.encode(latents), codes)
+    again = model.quantizer.encode(latents)
+    for level, same in zip(levels(codes), levels(again), strict=True):
+        np.testing.assert_array_equal(same, level)
     np.testing.assert_array_equal(model(images), output)
-    assert model.bits_per_image(2 * factor, 3 * factor) == 2 * 3 * 3
+    bits = [3 * rows * columns for rows, columns in grids]
+    assert model.bits_per_level(2 * factor, 3 * factor) == bits
+    assert model.bits_per_image(2 * factor, 3 * factor) == sum(bits)
 
 
 def test_any_height_and_width(case):
     model, factor = case.make(), case.downsample_factor
-    for height, width in [(1, 1), (factor + 1, 2 * factor - 1), (factor, 3)]:
+    small = case.smallest_side
+    for height, width in [
+        (small, small),
+        (factor + 1, 2 * factor - 1),
+        (factor, max(3, small)),
+    ]:
         images = case.images(2, height, width)
         output = np.asarray(model(images))
         assert output.shape == images.shape
         rows, columns = -(-height // factor), -(-width // factor)
         codes = model.encode(images)
-        assert codes.shape == (2, rows, columns)
-        assert model.bits_per_image(height, width) == 3 * rows * columns
+        grids = case.grids(rows, columns)
+        assert [x.shape for x in levels(codes)] == [(2, *g) for g in grids]
+        bits = sum(3 * rows * columns for rows, columns in grids)
+        assert model.bits_per_image(height, width) == bits
         # The last pixels are repeated, and cropped off again.
         bottom, right = rows * factor - height, columns * factor - width
         padding = ((0, 0), (0, bottom), (0, right), (0, 0))
@@ -97,7 +110,10 @@ def test_exported_endpoints(case, tmp_path):
             saved.serve(images), model(images), rtol=1e-5, atol=1e-6
         )
         codes = saved.encode(images)
-        np.testing.assert_array_equal(codes, model.encode(images))
+        for level, want in zip(
+            levels(codes), levels(model.encode(images)), strict=True
+        ):
+            np.testing.assert_array_equal(level, want)
         np.testing.assert_allclose(
             saved.decode(codes), model.decode(codes), rtol=1e-5, atol=1e-6
         )
@@ -134,9 +150,16 @@ def test_refuses_other_channels(case):
 
 def test_refuses_codes_outside_of_the_codebook(case):
     model = case.make()
-    size = model.quantizer.codebook_size
-    for value in (-1, size):
-        with pytest.raises(ValueError, match=rf"\[0, {size}\)"):
-            model.decode(np.full((1, 2, 2), value))
-    with pytest.raises(ValueError, match="integers"):
-        model.decode(np.zeros((1, 2, 2), "float32"))
+    codes = levels(model.encode(case.images(1, 16, 16)))
+    for i, quantizer in enumerate(model.quantizer.levels()):
+        size = quantizer.codebook_size
+
+        def decode(wrong, i=i):
+            maps = [*codes[:i], wrong, *codes[i + 1 :]]
+            return model.decode(maps if len(maps) > 1 else maps[0])
+
+        for value in (-1, size):
+            with pytest.raises(ValueError, match=rf"\[0, {size}\)"):
+                decode(np.full(codes[i].shape, value))
+        with pytest.raises(ValueError, match="integers"):
+            decode(np.zeros(codes[i].shape, "float32"))

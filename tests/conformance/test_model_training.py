@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from cases import MODELS, parametrize
+from cases import MODELS, levels, parametrize
 from numpy_reference import perplexity
 from replicas import compile_model, sgd, values, variables
 
@@ -18,9 +18,10 @@ def _images(case, count=24):
 def _keys(model, case):
     """What is logged in training and in evaluation."""
     keys = {"loss", *case.distances, "commitment_loss"}
-    if model.quantizer.codebook.trainable:
+    if model.quantizer.levels()[0].codebook.trainable:
         keys.add("codebook_loss")
-    return keys | {"perplexity", "codes_used"}
+    names = [case.log_names(name) for name in ("perplexity", "codes_used")]
+    return keys.union(*names)
 
 
 def _assert_close(model, expected, tolerance):
@@ -52,25 +53,29 @@ def test_fit_evaluate_predict(case):
     logs = model.evaluate(images, batch_size=8, verbose=0, return_dict=True)
     output = model.predict(images, batch_size=8, verbose=0)
     np.testing.assert_allclose(output, model(images), atol=1e-5)
-    codes = np.asarray(model.encode(images))
-    latents = np.asarray(model.encoder(images), "float64")
-    table = np.asarray(model.quantizer.codebook)
-    if model.quantizer.l2_normalize:
-        latents /= np.linalg.norm(latents, axis=-1, keepdims=True)
-        table = table / np.linalg.norm(table, axis=-1, keepdims=True)
-    commitment = ((latents - table[codes]) ** 2).mean()
+    all_codes = [np.asarray(codes) for codes in levels(model.encode(images))]
+    commitment, expected = 0.0, {}
+    for i, codes in enumerate(all_codes):
+        quantizer = model.quantizer.levels()[i]
+        latents = np.asarray(model._collect_latents(images, i), "float64")
+        table = np.asarray(quantizer.codebook)
+        if quantizer.l2_normalize:
+            latents /= np.linalg.norm(latents, axis=-1, keepdims=True)
+            table = table / np.linalg.norm(table, axis=-1, keepdims=True)
+        commitment += ((latents - table[codes]) ** 2).mean()
+        used = len(np.unique(codes))
+        expected[case.log_names("perplexity")[i]] = perplexity(codes, 8)
+        expected[case.log_names("codes_used")[i]] = used
     distances = {
         name: distance(images - output).mean()
         for name, distance in case.distances.items()
     }
     weight = 1.25 if "codebook_loss" in keys else 0.25
-    expected = {
+    expected |= {
         "loss": sum(distances.values()) + weight * commitment,
         **distances,
         "commitment_loss": commitment,
         "codebook_loss": commitment,
-        "perplexity": perplexity(codes, 8),
-        "codes_used": len(np.unique(codes)),
     }
     assert set(logs) == keys
     for key, value in logs.items():

@@ -4,6 +4,9 @@ from keras_vq.layers.quantizers.base import Quantizer as Quantizer
 from keras_vq.layers.quantizers.ema_vector_quantizer import (
     EMAVectorQuantizer as EMAVectorQuantizer,
 )
+from keras_vq.layers.quantizers.hierarchical import (
+    HierarchicalQuantizer as HierarchicalQuantizer,
+)
 from keras_vq.layers.quantizers.nearest_code import (
     nearest_code as nearest_code,
 )

@@ -114,6 +114,11 @@ class Quantizer(LearningMixin, keras.layers.Layer):
         """Number of indices per position."""
         return 1
 
+    # Not a property: Keras looks for weights in every one.
+    def levels(self) -> list:
+        """The quantizers, coarse to fine, where there are several: this."""
+        return [self]
+
     @property
     def bits_per_position(self) -> float:
         """Bits that the indices of one position take, without coding."""
@@ -123,6 +128,16 @@ class Quantizer(LearningMixin, keras.layers.Layer):
         """Shape of the indices of latents with `rank` axes, sizes unknown."""
         codebooks = (self.num_codebooks,) if self.num_codebooks > 1 else ()
         return (None,) * (rank - 1) + codebooks
+
+    def count_used_params(self) -> int:
+        """Number of parameters that encoding and decoding take."""
+        layers = self._flatten_layers(include_self=False, recursive=False)
+        codebook = math.prod(self.codebook.shape)
+        return codebook + sum(layer.count_params() for layer in layers)
+
+    def most_frequent_code(self):
+        """Index of the code that was used most in training, int32 scalar."""
+        return ops.cast(ops.argmax(self.counts), "int32")
 
     @property
     def initialized(self) -> bool:

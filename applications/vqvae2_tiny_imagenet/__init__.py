@@ -1,0 +1,1 @@
+"""VQ-VAE-2 on Tiny ImageNet, and one level to compare it with."""
