@@ -160,6 +160,9 @@ def test_the_wheel_holds_everything_and_no_more(wheel):
     application = f"{applications}/vqvae_cifar"
     expected |= {
         f"{applications}/vqgan_imagenet/README.md",
+        f"{applications}/vqvae2_ffhq/README.md",
+        f"{applications}/vqvae2_imagenet/README.md",
+        f"{applications}/vqvae2_tiny_imagenet/README.md",
         f"{applications}/vqgan_tiny_imagenet/README.md",
         f"{applications}/vqgan_tiny_imagenet/samples/README.md",
         f"{applications}/vqgan_tiny_imagenet/samples/samples.png",

@@ -10,7 +10,8 @@ A NumPy archive without pickled objects, readable with `numpy.load`:
   then come `codes_2` and `grids_2`, and so on.
 * `sizes`: height and width of each image in pixels, int32 (images, 2).
 * `names`: the file names.
-* `info`: JSON with the format, the preset and the SHA-256 of its weights.
+* `info`: JSON with the format, the preset, the SHA-256 of its weights, and the
+  number of codes of its codebook, or of each level's.
 """
 
 import dataclasses
@@ -74,8 +75,9 @@ def write_codes(
         "version": VERSION,
         "preset": content.preset,
         "weights_sha256": content.weights_sha256,
-        "levels": len(codebook_sizes),
-        "codebook_sizes": codebook_sizes,
+        "codebook_size": (
+            codebook_sizes if len(codebook_sizes) > 1 else codebook_sizes[0]
+        ),
     }
     with atomic_path(path) as temporary:
         np.savez_compressed(
@@ -125,9 +127,9 @@ def _suffix(level: int, levels: int) -> str:
 def _split(path: Path, arrays: dict, info: dict) -> CodeFile:
     try:
         count = len(arrays["names"])
-        # The first files had one level and did not say so.
-        levels = range(info.get("levels", 1))
-        suffixes = [_suffix(level, len(levels)) for level in levels]
+        size = info.get("codebook_size")
+        levels = len(size) if isinstance(size, list) else 1
+        suffixes = [_suffix(level, levels) for level in range(levels)]
         maps = [
             _maps(arrays[f"codes{suffix}"], arrays[f"grids{suffix}"], count)
             for suffix in suffixes

@@ -292,6 +292,9 @@ def test_pipeline_of_other_datasets():
         (dict(shard=(2, 2)), ValueError, "index < count"),
         (dict(shard=3), ValueError, "index, count"),
         (dict(shard=(5, 6)), ValueError, "No example is left"),
+        (dict(subset=(0.5, 0.5)), ValueError, "start < stop"),
+        (dict(subset=0.5), ValueError, "start < stop"),
+        (dict(subset=(0.0, 0.01)), ValueError, "No example is between"),
         (dict(seed="x"), ValueError, "`seed` must be an integer"),
         (dict(augment="blur"), ValueError, "random_resized_crop"),
         (dict(augment="random_resized_crop"), ValueError, "image_size"),
@@ -375,3 +378,26 @@ def test_a_picture_file_and_an_array_give_the_same_batch(tmp_path):
     (one,) = from_folder(tmp_path, **options)
     (other,) = from_arrays(image[None], **options)
     np.testing.assert_array_equal(one, other)
+
+
+def test_subsets_share_the_source_without_overlap(tmp_path):
+    images = numbered(17)
+    parts = [(0.0, 0.5), (0.5, 6 / 7), (6 / 7, 1.0)]
+    found = [flat(from_arrays(images, subset=part)) for part in parts]
+    assert sum(found, []) == list(range(17)) and all(found)
+    for part, want in zip(parts, found, strict=True):
+        mixed = from_arrays(images, subset=part, shuffle=True, batch_size=3)
+        assert sorted(flat(mixed)) == want
+        shards = [
+            from_arrays(images, subset=part, shard=(i, 2)) for i in range(2)
+        ]
+        assert sorted(sum(map(flat, shards), [])) == want
+    labels = np.arange(17)
+    dataset = from_arrays(images, labels, subset=(0.5, 1.0))
+    for batch, batch_labels in dataset:
+        assert numbers(batch).tolist() == batch_labels.numpy().tolist()
+    assert dataset.element_spec[0].shape[1:] == (4, 4, 1)
+    for i, image in enumerate(images):
+        Image.fromarray(image[..., 0]).save(tmp_path / f"{i:02}.png")
+    folder = from_folder(tmp_path, subset=parts[1], channels=1)
+    assert flat(folder) == found[1]

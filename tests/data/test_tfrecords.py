@@ -201,3 +201,40 @@ def test_real_tiny_imagenet_holds_grey_pictures_too(data_dir):
         same = np.ptp(batch, axis=-1).max(axis=(1, 2)) == 0
         grey += same.sum()
     assert 1 <= grey <= 60
+
+
+# Pictures that are not encoded, as in FFHQ's own files
+
+
+def _raw(count, shape=(3, 8, 6)):
+    rng = np.random.default_rng(4)
+    images = rng.integers(0, 256, (count, *shape)).astype("uint8")
+    return images, [
+        example(data=image.tobytes(), shape=list(shape)) for image in images
+    ]
+
+
+def test_pictures_byte_by_byte(tmp_path):
+    images, records = _raw(5)
+    path = write(tmp_path / "ffhq-r03.tfrecords", records)
+    keys = {"image_key": "data", "shape_key": "shape"}
+    batches = list(from_tfrecord(path, batch_size=3, **keys))
+    got = np.concatenate([as_pixels(batch) for batch in batches])
+    np.testing.assert_array_equal(got, images.transpose(0, 2, 3, 1))
+    grey = next(iter(from_tfrecord(path, channels=1, **keys)))
+    assert grey.shape == (5, 8, 6, 1)
+    small = next(iter(from_tfrecord(path, image_size=4, **keys)))
+    assert small.shape == (5, 4, 4, 3)
+    with pytest.raises(ImageError, match="max_pixels|more than 40 pixels"):
+        next(iter(from_tfrecord(path, image_size=4, max_pixels=40, **keys)))
+
+
+@pytest.mark.parametrize("shape", [[3, 8, 7], [3, 48], [-3, -8, 6], [0, 8, 6]])
+def test_bytes_of_another_shape(tmp_path, shape):
+    data = np.zeros(3 * 8 * 6, "uint8").tobytes()
+    record = example(data=data, shape=shape)
+    path = write(tmp_path / "bad.tfrecords", [record])
+    with pytest.raises(ImageError, match="Received"):
+        next(
+            iter(from_tfrecord(path, image_key="data", shape_key="shape"))
+        )

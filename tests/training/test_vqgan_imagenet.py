@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 import keras_vq
+from keras_vq.applications import imagenet
 from keras_vq.applications.vqgan_imagenet import recipe as module
 from keras_vq.training import train as train_module
 from keras_vq.training.recipe import EvaluationSet, load_recipe
@@ -57,14 +58,14 @@ def layouts(tmp_path):
 @pytest.mark.parametrize("kind", ["records", "usual records", "folders"])
 def test_data_of_each_layout(kind, layouts):
     data_dir = layouts[kind]
-    batches = module._train_data(data_dir, 4, seed=0, image_size=32)
+    batches = imagenet.train_data(data_dir, 4, seed=0, image_size=32)
     batch = next(iter(batches)).numpy()
     assert batch.shape == (4, 32, 32, 3)
     assert -1 <= batch.min() < -0.5 and 0.5 < batch.max() <= 1
-    evaluated = module._evaluation_set(data_dir, image_size=32)
+    evaluated = imagenet.evaluation_set(data_dir, image_size=32)
     assert evaluated.images.shape == (4, 32, 32, 3)
     assert evaluated.images.dtype == np.uint8
-    validation = module._validation_data(data_dir, 3, image_size=32)
+    validation = imagenet.validation_data(data_dir, 3, image_size=32)
     assert [len(x) for x in validation] == [3, 1]
 
 
@@ -78,11 +79,11 @@ def test_prepared_tfds_is_taken_first(layouts, monkeypatch):
     (data_dir / "imagenet2012").mkdir()
     asked = []
     monkeypatch.setattr(
-        module.data,
+        imagenet.data,
         "from_tfds",
         lambda name, split, **options: asked.append((name, split, options)),
     )
-    module._train_data(data_dir, 4, seed=3)
+    imagenet.train_data(data_dir, 4, seed=3)
     ((name, split, options),) = asked
     assert (name, split) == ("imagenet2012", "train")
     assert (options["data_dir"], options["seed"]) == (data_dir, 3)
@@ -90,9 +91,9 @@ def test_prepared_tfds_is_taken_first(layouts, monkeypatch):
 
 
 def test_without_keras_cv_squares_are_cut(layouts, monkeypatch):
-    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(imagenet.importlib.util, "find_spec", lambda name: None)
     with pytest.warns(UserWarning, match="keras-cv is not installed"):
-        batches = module._train_data(layouts["folders"], 4, 0, image_size=32)
+        batches = imagenet.train_data(layouts["folders"], 4, 0, image_size=32)
     assert next(iter(batches)).shape == (4, 32, 32, 3)
 
 
