@@ -21,7 +21,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 import tensorflow as tf
-from networks import vqgan
+from networks import vqgan, vqvae2
 from replicas import compile_model
 
 import keras_vq
@@ -48,11 +48,17 @@ def build_model(noise=True, kind="autoencoder", **arguments):
 
     Args:
         noise: Whether there is noise of the global generator.
-        kind: `"autoencoder"`, or `"vqgan"`, which has no random layers.
+        kind: `"autoencoder"`, or `"vqvae2"` or `"vqgan"`, which have no random
+            layers.
         **arguments: Of `compile`.
     """
-    quantizer = EMAVectorQuantizer(16, 4, decay=0.9, revival_threshold=0.5)
-    if kind == "vqgan":
+
+    def quantizer():
+        return EMAVectorQuantizer(16, 4, decay=0.9, revival_threshold=0.5)
+
+    if kind == "vqvae2":
+        model = vqvae2(quantizer)
+    elif kind == "vqgan":
         model = vqgan(
             # Through all phases, the ramp of the weight within an epoch.
             {
@@ -62,10 +68,10 @@ def build_model(noise=True, kind="autoencoder", **arguments):
                 "r1_weight": 0.1,
                 "lecam_weight": 0.1,
             },
-            quantizer=quantizer,
+            quantizer=quantizer(),
         )
     else:
-        model = _autoencoder(quantizer, noise)
+        model = _autoencoder(quantizer(), noise)
     return compile_model(
         model,
         keras.optimizers.AdamW(3e-3),
@@ -118,7 +124,9 @@ class StepLog(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         line = [int(keras.ops.convert_to_numpy(self.model.steps)), batch]
-        line += [float(logs[k]).hex() for k in ("loss", "psnr", "perplexity")]
+        # Of several levels that of the finest.
+        last = [name for name in sorted(logs) if name.startswith("perplexity")]
+        line += [float(logs[k]).hex() for k in ("loss", "psnr", last[-1])]
         with open(self.path, "a") as file:
             file.write(" ".join(map(str, line)) + "\n")
 

@@ -5,7 +5,7 @@ import numpy as np
 from keras import layers
 
 from keras_vq.losses import AdversarialTraining
-from keras_vq.models import VQGAN, PatchGAN
+from keras_vq.models import VQGAN, VQVAE2, PatchGAN
 
 
 def images(*shape, seed=0):
@@ -117,6 +117,27 @@ def vqgan(adversarial=None, critic="batch", **arguments):
         discriminator=critic,
         adversarial=AdversarialTraining(**(adversarial or {})),
         **arguments,
+    )
+
+
+def vqvae2(quantizer=None, **arguments):
+    """The smallest VQ-VAE-2, four and two pixels to a position.
+
+    Args:
+        quantizer: Function without arguments that makes one for a level.
+        **arguments: Of `VQVAE2`.
+    """
+    if quantizer is not None:
+        arguments["quantizers"] = [quantizer(), quantizer()]
+    return VQVAE2(
+        **{
+            "downsample_factors": (2, 2),
+            "hidden_units": 8,
+            "residual_units": 4,
+            "codebook_size": None if quantizer else 8,
+            "codebook_dim": 4,
+            **arguments,
+        },
     )
 
 

@@ -165,6 +165,4 @@ def _maps(codes, grids, count: int) -> list[np.ndarray]:
     if not fits:
         raise ValueError("the arrays do not fit together")
     parts = np.split(codes, ends[:-1])
-    return [
-        part.reshape(grid) for part, grid in zip(parts, grids, strict=True)
-    ]
+    return [part.reshape(grid) for part, grid in zip(parts, grids, strict=True)]

@@ -42,7 +42,8 @@ def add_parser(commands) -> None:
         "source",
         metavar="IMAGES",
         type=Path,
-        help="an image or a folder of them",
+        help="an image, a folder of them, or a TFRecord file with encoded "
+        "pictures as 'image'",
     )
     parser.add_argument(
         "target",
@@ -128,7 +129,7 @@ def _write_shards(arguments, files, tokenizer) -> int:
     from keras_vq.cli import shards
 
     folder, names = arguments.target, [file.name for file in files]
-    classes, labels = shards.class_labels(names)
+    classes = shards.class_names(names)
     size = arguments.image_size
     manifest = shards.Manifest(
         preset=tokenizer.preset,
@@ -153,9 +154,7 @@ def _write_shards(arguments, files, tokenizer) -> int:
             written += sorted(done)
             examples = [
                 shards.example_of(
-                    *done[i],
-                    part[i].name,
-                    None if labels is None else labels[numbers[i]],
+                    *done[i], part[i].name, _label(part[i], classes)
                 )
                 for i in sorted(done)
             ]
@@ -170,6 +169,14 @@ def _write_shards(arguments, files, tokenizer) -> int:
             f"{there} there before"
         )
     return report_failures(failed, written)
+
+
+def _label(file, classes) -> int | None:
+    from keras_vq.cli.shards import folder_of
+
+    if classes is not None:
+        return classes.index(folder_of(file.name))
+    return getattr(file, "label", None)
 
 
 def _encode(arguments, files, tokenizer, progress):

@@ -78,7 +78,8 @@ class Tokenizer:
     ) -> np.ndarray:
         """uint8 images of codes as of `encode`, cut to (height, width)."""
         levels = [
-            np.stack(level).astype("int32") for level in zip(*codes, strict=True)
+            np.stack(level).astype("int32")
+            for level in zip(*codes, strict=True)
         ]
         codes = levels if len(levels) > 1 else levels[0]
         images = self.model.decode(codes, tiling=self.tiling)

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,17 +24,54 @@ class Found:
     path: Path
     name: str
 
+    def read(self) -> bytes:
+        """The encoded picture."""
+        return self.path.read_bytes()
+
+
+@dataclasses.dataclass
+class FoundRecord:
+    """An image in a TFRecord file of `tf.train.Example`.
+
+    Attributes:
+        path: the file.
+        name: name of the file without its suffix, and number of the record.
+        source: the `keras_vq.data.tfrecord.TFRecordSource` of the file.
+        number: number of the record in it.
+    """
+
+    path: Path
+    name: str
+    source: Any
+    number: int
+
+    def read(self) -> bytes:
+        """The encoded picture."""
+        return self.source.read_bytes(self.number)[0]
+
+    @property
+    def label(self) -> int | None:
+        """The label that the record has, or None."""
+        features = self.source.example(self.number)
+        values = (
+            features["label"].int64_list.value if "label" in features else ()
+        )
+        return values[0] if len(values) == 1 else None
+
 
 def find_images(source: Path, besides: Path | None = None) -> list[Found]:
     """Lists the image files of a folder and the folders in it, or one file.
 
     Args:
-        source: a folder, or an image file (whatever its suffix).
+        source: a folder, an image file (whatever its suffix), or a TFRecord
+            file (.tfrecord or .tfrecords) with encoded pictures as `image`.
         besides: a folder to leave out, where the command writes to.
 
     Returns:
         The files, sorted by name.
     """
+    if source.is_file() and source.suffix in (".tfrecord", ".tfrecords"):
+        return _find_records(source)
     if not source.is_dir():
         return [Found(source, source.name)]
     from keras_vq.data.sources import EXTENSIONS
@@ -57,6 +95,16 @@ def find_images(source: Path, besides: Path | None = None) -> list[Found]:
             f"{', '.join(EXTENSIONS)}"
         )
     return found
+
+
+def _find_records(path: Path) -> list[FoundRecord]:
+    from keras_vq.data.tfrecord import TFRecordSource
+
+    source = TFRecordSource(str(path))
+    return [
+        FoundRecord(path, f"{path.stem}-{number:07}", source, number)
+        for number in range(len(source))
+    ]
 
 
 class ImageReader:
@@ -96,23 +144,23 @@ class ImageReader:
 
     def _images(self) -> Iterator[tuple]:
         for number, file in enumerate(self.files):
-            image = self._read(file.path)
+            image = self._read(file)
             if image is not None:
                 yield image.shape, (number, image)
 
-    def _read(self, path: Path) -> np.ndarray | None:
+    def _read(self, file: Found) -> np.ndarray | None:
         try:
-            return self._decode(path)
+            return self._decode(file)
         except (ValueError, OSError) as error:
             message = one_line(error)
-            if str(path) not in message:
-                message = f"{path}: {message}"
+            if str(file.path) not in message:
+                message = f"{file.path}: {message}"
             if not self.skip_errors:
                 raise CommandError(message) from error
             self.failed.append(message)
             return None
 
-    def _decode(self, path: Path) -> np.ndarray:
+    def _decode(self, file: Found) -> np.ndarray:
         from keras_vq.data import decode_image
         from keras_vq.data.resize import (
             covering_size,
@@ -120,7 +168,10 @@ class ImageReader:
             resize_image,
         )
 
-        image = decode_image(path.read_bytes(), self.channels, name=str(path))
+        name = str(file.path)
+        if file.path.name != file.name.rpartition("/")[2]:
+            name = f"{file.name} in {name}"
+        image = decode_image(file.read(), self.channels, name=name)
         if self.size is not None:
             covering = covering_size(image.shape[:2], self.size, None)
             image = crop_centre(resize_image(image, covering), self.size)

@@ -8,8 +8,8 @@ which says what they hold. Each record is a `tf.train.Example` with
 * `grid`, or `grid_1`, ...: rows and columns of these codes;
 * `size`: height and width of the image in pixels;
 * `name`: the file name;
-* `label`: the number of the image's folder in the alphabet's order, where
-  all images lie in subfolders.
+* `label`: the label that a record had, or the number of the image's folder in
+  the alphabet's order, where all images lie in subfolders.
 
 A shard that is there is complete: the same command goes on with those that
 are missing, and one that finds nothing missing does nothing.
@@ -118,21 +118,22 @@ def names_sha256(names) -> str:
     return hashlib.sha256("\n".join(names).encode()).hexdigest()
 
 
-def class_labels(names) -> tuple[list | None, list | None]:
-    """Names of classes and the label of each image, from its folder.
+def class_names(names) -> list | None:
+    """Names of the classes, which are the folders that images lie in.
 
     Args:
         names: file names with "/".
 
     Returns:
-        Both None where not all images lie in subfolders.
+        Sorted list, or None where not all images lie in subfolders.
     """
-    folders = [name.rpartition("/")[0].partition("/")[0] for name in names]
-    if not all(folders):
-        return None, None
-    classes = sorted(set(folders))
-    numbers = {name: i for i, name in enumerate(classes)}
-    return classes, [numbers[folder] for folder in folders]
+    folders = {folder_of(name) for name in names}
+    return None if "" in folders else sorted(folders)
+
+
+def folder_of(name: str) -> str:
+    """First folder in the name of a file, empty where there is none."""
+    return name.rpartition("/")[0].partition("/")[0]
 
 
 def write_shard(path: Path, examples: list[dict]) -> None:

@@ -118,7 +118,8 @@ class TFRecordSource(EncodedSource):
         return f"The record at byte {self._offset[index]} of {file}"
 
     def read_bytes(self, index):
-        example, name = self._example(index)
+        data, name = self.read_record(index)
+        example = _parse(data, name)
         image = _single(example, self.keys.image, "bytes", name)
         picture = f"The picture in {name[0].lower()}{name[1:]}"
         return image, picture, self._label(example, name)
@@ -126,7 +127,8 @@ class TFRecordSource(EncodedSource):
     def read(self, index, rule):
         if self.keys.shape is None:
             return super().read(index, rule)
-        example, name = self._example(index)
+        data, name = self.read_record(index)
+        example = _parse(data, name)
         data = _single(example, self.keys.image, "bytes", name)
         shape = _values(example, self.keys.shape, "int64", 3, name)
         image = _not_encoded(data, shape, rule.max_pixels, name)
@@ -134,9 +136,9 @@ class TFRecordSource(EncodedSource):
         image = to_channels(image, channels, name)
         return image, self._label(example, name)
 
-    def _example(self, index):
-        data, name = self.read_record(index)
-        return _parse(data, name), name
+    def example(self, index: int):
+        """All features of one record, by name."""
+        return _parse(*self.read_record(index))
 
     def _label(self, example, name):
         if not self.has_labels:

@@ -78,7 +78,8 @@ def of_shapes(model, function):
     """
     rank = model._image_rank
     results = [
-        function(level.indices_shape(rank)) for level in model.quantizer.levels()
+        function(level.indices_shape(rank))
+        for level in model.quantizer.levels()
     ]
     return results if is_hierarchical(model) else results[0]
 
@@ -144,6 +145,8 @@ def bits_per_level(model, height: int, width: int) -> list:
     for level, own in zip(
         model.quantizer.levels(), model.level_factors, strict=True
     ):
-        sides = [-(-side // factor) * (factor // own) for side in (height, width)]
+        sides = [
+            -(-side // factor) * (factor // own) for side in (height, width)
+        ]
         bits.append(int(np.prod(sides)) * level.bits_per_position)
     return bits

@@ -8,7 +8,6 @@ import numpy as np
 from keras import ops
 
 from keras_vq.layers.whole_image import Samples, Tiles, tile_scope
-from keras_vq.models import images as image_tools
 from keras_vq.models.codes import as_levels, check_codes
 from keras_vq.models.compiled import compiled, is_first, tile_signature
 from keras_vq.models.tile_grid import Grid

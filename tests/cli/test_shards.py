@@ -135,3 +135,28 @@ def test_a_shard_is_whole_or_not_there(out, monkeypatch):
     with pytest.raises(OSError):
         shards.write_shard(out / "codes-0.tfrecord", [example])
     assert list(out.iterdir()) == []
+
+
+def test_records_as_a_source(program, preset, out, tmp_path):
+    """With --tfrecord and without: a data set that is one file."""
+    rng = np.random.default_rng(2)
+    images = rng.integers(0, 256, (5, 16, 16, 3)).astype("uint8")
+    records = tmp_path / "train.tfrecord"
+    with tf.io.TFRecordWriter(str(records)) as writer:
+        for i, image in enumerate(images):
+            features = {"image": tf.io.encode_png(image).numpy()}
+            example = shards._example(tf, {**features, "label": [7 * i]})
+            writer.write(example.SerializeToString())
+    command = ["encode", records, out, "--preset", preset, "--tfrecord"]
+    assert program(*command, "--batch-size", 1)[0] == 0
+    found = [x for p in sorted(out.glob("*.tfrecord")) for x in examples(p)]
+    assert [x["label"][0] for x in found] == [0, 7, 14, 21, 28]
+    assert found[3]["name"][0] == b"train-0000003"
+    for image, example in zip(images, found, strict=True):
+        _, codes = reconstruction(preset, image)
+        np.testing.assert_array_equal(example["codes"], codes.ravel())
+    path = tmp_path / "codes.npz"
+    command = ["encode", records, path, "--preset", preset]
+    assert program(*command, "--batch-size", 1)[0] == 0
+    with np.load(path) as archive:
+        assert archive["codes"].shape == (5, 4, 4)

@@ -5,6 +5,7 @@ one file and one line here.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import keras
@@ -14,7 +15,7 @@ import pytest
 from numpy_reference import MovingAverageReference, NearestCodeReference
 
 from keras_vq.layers import EMAVectorQuantizer, VectorQuantizer
-from keras_vq.models import VQVAE, VQVAE2, VQAutoencoder
+from keras_vq.models import VQVAE, VQAutoencoder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,12 +138,7 @@ def _vqvae(**arguments):
 
 
 def _vqvae2(**arguments):
-    sizes = {"hidden_units": 8, "residual_units": 4, "codebook_size": 8}
-
-    def make(dtype=None):
-        return VQVAE2(**{**sizes, "codebook_dim": 4, **arguments}, dtype=dtype)
-
-    return make
+    return functools.partial(networks.vqvae2, **arguments)
 
 
 _PAPER = {"bottleneck_convolutions": False, "codebook_dim": 8}
@@ -208,7 +204,7 @@ MODELS = [
     ),
     ModelCase(
         "vqvae2",
-        _vqvae2(),
+        _vqvae2(downsample_factors=(4, 2)),
         downsample_factor=8,
         scales=(1, 2),
         smallest_side=8,

@@ -235,6 +235,4 @@ def test_bytes_of_another_shape(tmp_path, shape):
     record = example(data=data, shape=shape)
     path = write(tmp_path / "bad.tfrecords", [record])
     with pytest.raises(ImageError, match="Received"):
-        next(
-            iter(from_tfrecord(path, image_key="data", shape_key="shape"))
-        )
+        next(iter(from_tfrecord(path, image_key="data", shape_key="shape")))

@@ -4,6 +4,7 @@ import keras
 import networks
 import numpy as np
 import pytest
+from replicas import values, variables
 
 from keras_vq.layers import (
     EMAVectorQuantizer,
@@ -67,9 +68,7 @@ def test_levels_alone():
             np.testing.assert_array_equal(got, expected)
     # Large images too, tile by tile.
     tiled = model.decode(codes[:1], levels=1, tiling=64)
-    np.testing.assert_allclose(
-        tiled, model.decode(codes, levels=1), atol=1e-5
-    )
+    np.testing.assert_allclose(tiled, model.decode(codes, levels=1), atol=1e-5)
 
 
 def test_levels_of_a_model_that_has_one():
@@ -106,9 +105,7 @@ def test_adapt_goes_from_coarse_to_fine():
         latents = np.asarray(model.quantizer.latents(features, i))
         again = EMAVectorQuantizer(16, 4, seed=level.seed)
         again.adapt(latents)
-        np.testing.assert_allclose(
-            again.codebook, level.codebook, atol=1e-5
-        )
+        np.testing.assert_allclose(again.codebook, level.codebook, atol=1e-5)
     batches = iter([images])
     with pytest.raises(ValueError, match="read only once"):
         model.adapt(batches)
@@ -170,6 +167,25 @@ def test_preset(tmp_path):
         str(tmp_path / "preset"), gradient_checkpointing=True
     )
     np.testing.assert_array_equal(changed(images), model(images))
+
+
+def test_a_step_that_is_not_finite_leaves_all_levels(tmp_path):
+    model = small(2, 2)
+    model.compile(keras.optimizers.AdamW(1e-2), weight_ema=0.9)
+    images = networks.images(16, 8, 8, 3)
+    model.fit(images, batch_size=8, verbose=0)
+    before = values(model)
+    spoilt = images[:8].copy()
+    spoilt[3] = np.nan
+    with pytest.warns(UserWarning, match="skipped"):
+        model.fit(spoilt, batch_size=8, verbose=0)
+    assert int(model.skipped_steps) == 1
+    kept = {id(v) for v in model.training_state}
+    for variable, want, got in zip(
+        variables(model), before, values(model), strict=True
+    ):
+        if id(variable) not in kept:
+            np.testing.assert_array_equal(got, want, variable.path)
 
 
 # Bad input

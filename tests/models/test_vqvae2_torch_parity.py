@@ -100,7 +100,11 @@ def test_losses_and_gradients(case, checkpointing):
         total = model.total_loss(losses)
     variables = model.trainable_variables
     gradients = dict(
-        zip([v.path for v in variables], tape.gradient(total, variables))
+        zip(
+            [v.path for v in variables],
+            tape.gradient(total, variables),
+            strict=True,
+        )
     )
     _, _, _, expected = twin(reference.images_to_torch(images))
     (

@@ -111,7 +111,9 @@ class Hierarchy(nn.Module):
             if i:
                 known = [passed] if context is None else [context, passed]
                 context = self.decoders[i](torch.cat(known, 1))
-        raised = [self.raising[i](quantized[i]) for i in reversed(range(levels))]
+        raised = [
+            self.raising[i](quantized[i]) for i in reversed(range(levels))
+        ]
         reconstruction = self.decoders[0](torch.cat(raised, 1))
         losses = {
             "commitment_loss": commitment,

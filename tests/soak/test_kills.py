@@ -20,6 +20,7 @@ KILLS = 20
 STEPS = 420
 # Each life of a VQGAN begins with the graphs of its phases.
 VQGAN = ["--model=vqgan"]
+VQVAE2 = ["--model=vqvae2"]
 
 
 class _Life:
@@ -84,7 +85,8 @@ def _is_as_if_nothing_had_happened(directory, uninterrupted):
 
 
 @pytest.mark.parametrize(
-    "replicas, model", [(1, []), (2, []), (1, VQGAN), (2, VQGAN)]
+    "replicas, model",
+    [(1, []), (2, []), (1, VQVAE2), (2, VQVAE2), (1, VQGAN), (2, VQGAN)],
 )
 def test_kill(replicas, model, tmp_path, figure):
     arguments = [f"--replicas={replicas}", *model]
@@ -114,7 +116,7 @@ def test_kill(replicas, model, tmp_path, figure):
 
 
 def _named(model):
-    return ", VQGAN" if model else ""
+    return "".join(f", {word.removeprefix('--model=')}" for word in model)
 
 
 @pytest.mark.parametrize("model", [[], VQGAN])

@@ -24,6 +24,8 @@ SCRIPTS = workers_harness.ROOT / "tests" / "workers"
     [
         ("autoencoder", "sgd", 50),
         ("autoencoder", "adam", 5),
+        ("vqvae2", "sgd", 50),
+        ("vqvae2", "adam", 5),
         ("vqgan", "sgd", 50),
         ("vqgan", "adam", 5),
     ],

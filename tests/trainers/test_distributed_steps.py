@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from networks import decoder, encoder, images, smooth_vqgan, vqgan
+from networks import decoder, encoder, images, smooth_vqgan, vqgan, vqvae2
 from replicas import (
     assert_equal_training,
     assert_moved,
@@ -33,6 +33,7 @@ def _model(quantizer=EMAVectorQuantizer, **arguments):
 _MODELS = {
     "ema": _model(),
     "vq": _model(VectorQuantizer),
+    "vqvae2": vqvae2,
     "vqgan": vqgan,
     "vqgan-smooth": smooth_vqgan,
 }
@@ -63,6 +64,8 @@ def _mirrored(model, epochs, strategy):
         ("ema", "four_replicas", 17),
         ("vq", "two_replicas", 17),
         ("vq", "four_replicas", 2),
+        ("vqvae2", "four_replicas", 2),
+        pytest.param("vqvae2", "two_replicas", 17, marks=pytest.mark.soak),
         # Both networks from the first step on, with batch normalization.
         ("vqgan", "two_replicas", 3),
         pytest.param(

@@ -1,7 +1,7 @@
 """One worker of several, or one device: trains, evaluates, saves, loads.
 
-Arguments: number of steps, optimizer ("sgd" or "adam"), model ("autoencoder"
-or "vqgan", with its discriminator switched on).
+Arguments: number of steps, optimizer ("sgd" or "adam"), model ("autoencoder",
+"vqvae2", or "vqgan", with its discriminator switched on).
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import sys
 import keras
 import numpy as np
 import tensorflow as tf
-from networks import decoder, encoder, images, smooth_vqgan
+from networks import decoder, encoder, images, smooth_vqgan, vqvae2
 from replicas import compile_model, values, variables
 from workers_harness import report
 
@@ -24,11 +24,15 @@ from keras_vq.trainers import workers
 
 
 def build(optimizer, kind):
-    codes = EMAVectorQuantizer(8, 4, decay=0.9, revival_threshold=0.8)
+    def codes():
+        return EMAVectorQuantizer(8, 4, decay=0.9, revival_threshold=0.8)
+
     if kind == "vqgan":
-        model = smooth_vqgan({"lecam_weight": 0.1}, quantizer=codes)
+        model = smooth_vqgan({"lecam_weight": 0.1}, quantizer=codes())
+    elif kind == "vqvae2":
+        model = vqvae2(codes)
     else:
-        model = VQAutoencoder(encoder(), codes, decoder())
+        model = VQAutoencoder(encoder(), codes(), decoder())
     if optimizer == "sgd":
         optimizer = keras.optimizers.SGD(0.01, momentum=0.9)
     return compile_model(
