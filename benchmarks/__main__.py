@@ -10,6 +10,7 @@ NAMES = (
     "nearest_code",
     "training_step",
     "vqgan_step",
+    "vqvae2_step",
     "tiling",
     "step_overhead",
     "import_time",

@@ -17,6 +17,7 @@ DOCS = pathlib.Path(__file__).parents[1] / "docs"
         "training",
         "custom_models",
         "losses",
+        "vqvae2",
         "vqgan",
         "large_images",
         "distribution",
