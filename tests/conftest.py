@@ -18,6 +18,31 @@ tf.config.set_logical_device_configuration(
 )
 
 
+# Files that take longest, measured. They come first, so that no process
+# begins with one of them when the others are about to end.
+_LONGEST = (
+    "trainers/test_distributed_steps.py",
+    "conformance/test_model_training.py",
+    "conformance/test_model_replicas.py",
+    "models/test_vqgan_phases.py",
+    "test_docs.py",
+    "training/test_fine_tuning.py",
+    "trainers/test_workers.py",
+    "training/test_launcher.py",
+    "callbacks/test_resumable_checkpoint.py",
+    "test_readme.py",
+    "callbacks/test_resumed_workers.py",
+    "trainers/test_determinism.py",
+)
+_TESTS = pathlib.Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items):
+    """Orders the files; within a file the order stays."""
+    ranks = {_TESTS / name: rank for rank, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
+
+
 @pytest.fixture(autouse=True)
 def seed():
     """Every test starts from the same seed, whichever ran before it."""

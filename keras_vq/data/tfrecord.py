@@ -15,7 +15,7 @@ import threading
 import numpy as np
 
 from keras_vq.data.crc32c import masked_crc32c
-from keras_vq.data.decode import to_channels
+from keras_vq.data.decode import decode_image, to_channels
 from keras_vq.data.errors import ImageError
 from keras_vq.data.sources import EncodedSource
 
@@ -82,7 +82,7 @@ class TFRecordSource(EncodedSource):
         first = None
         for index in range(count):
             try:
-                self.read_bytes(index)
+                self._stored(index)
                 return
             except ImageError as error:
                 first = first or error
@@ -117,33 +117,34 @@ class TFRecordSource(EncodedSource):
         file = self.files[self._file[index]]
         return f"The record at byte {self._offset[index]} of {file}"
 
-    def read_bytes(self, index):
-        data, name = self.read_record(index)
-        example = _parse(data, name)
-        image = _single(example, self.keys.image, "bytes", name)
-        picture = f"The picture in {name[0].lower()}{name[1:]}"
-        return image, picture, self._label(example, name)
-
-    def read(self, index, rule):
-        if self.keys.shape is None:
-            return super().read(index, rule)
-        data, name = self.read_record(index)
-        example = _parse(data, name)
-        data = _single(example, self.keys.image, "bytes", name)
-        shape = _values(example, self.keys.shape, "int64", 3, name)
-        image = _not_encoded(data, shape, rule.max_pixels, name)
-        channels = 3 if rule.channels is None else rule.channels
-        image = to_channels(image, channels, name)
-        return image, self._label(example, name)
-
     def example(self, index: int):
         """All features of one record, by name."""
         return _parse(*self.read_record(index))
 
-    def _label(self, example, name):
-        if not self.has_labels:
-            return -1
-        return _single(example, self.keys.label, "int64", name)
+    def _stored(self, index):
+        """Bytes of the image, its shape or None, its name, its label."""
+        example, name = self.example(index), self.name_of(index)
+        data = _single(example, self.keys.image, "bytes", name)
+        shape, label = None, -1
+        if self.keys.shape is not None:
+            shape = _values(example, self.keys.shape, "int64", 3, name)
+        if self.has_labels:
+            label = _single(example, self.keys.label, "int64", name)
+        return data, shape, f"The picture in {name[0].lower()}{name[1:]}", label
+
+    def read_bytes(self, index):
+        data, _, name, label = self._stored(index)
+        return data, name, label
+
+    def read(self, index, rule):
+        data, shape, name, label = self._stored(index)
+        channels = 3 if rule.channels is None else rule.channels
+        if shape is None:
+            image = decode_image(data, channels, rule.max_pixels, name)
+        else:
+            image = _not_encoded(data, shape, rule.max_pixels, name)
+            image = to_channels(image, channels, name)
+        return image, label
 
 
 def expand_files(files) -> list[str]:

@@ -106,6 +106,8 @@ class ModelCase:
     slow: bool = False
     # Whether only `make soak` runs this line, for the time that it takes.
     soak: bool = False
+    # Of three steps each, after which the loss has fallen.
+    epochs: int = 12
     # Steps that the autoencoder does not take part in.
     pretraining_steps: int = 0
 
@@ -204,10 +206,9 @@ MODELS = [
     ),
     ModelCase(
         "vqvae2",
-        _vqvae2(downsample_factors=(4, 2)),
-        downsample_factor=8,
+        _vqvae2(),
         scales=(1, 2),
-        smallest_side=8,
+        smallest_side=4,
     ),
     ModelCase(
         "vqvae2-three-levels-checkpointed-grey",
@@ -220,6 +221,7 @@ MODELS = [
         downsample_factor=8,
         scales=(1, 2, 4),
         smallest_side=8,
+        epochs=40,
         soak=True,
     ),
     ModelCase("functional", _functional),

@@ -40,13 +40,17 @@ def test_fit_evaluate_predict(case):
     in_training = keys | case.adversarial_terms
     pairs = tf.data.Dataset.from_tensor_slices((images, np.arange(20)))
     history = model.fit(
-        pairs.batch(8), validation_data=pairs.batch(8), epochs=12, verbose=0
+        pairs.batch(8),
+        validation_data=pairs.batch(8),
+        epochs=case.epochs,
+        verbose=0,
     ).history
     assert set(history) == in_training | {f"val_{key}" for key in keys}
     for key in ("reconstruction_loss", "val_reconstruction_loss"):
         assert history[key][-1] < 0.97 * history[key][0]
-    assert int(model.steps) == 36
-    assert int(model.optimizer.iterations) == 36 - case.pretraining_steps
+    steps = 3 * case.epochs
+    assert int(model.steps) == steps
+    assert int(model.optimizer.iterations) == steps - case.pretraining_steps
     only_images = model.fit(images, batch_size=8, verbose=0).history
     assert set(only_images) == in_training
 
@@ -153,7 +157,8 @@ def test_mixed_precision(case, policy):
         assert scaled == (policy == "mixed_float16")
     for weight in model.weights:
         assert weight.dtype in ("float32", "int32"), weight.path
-    history = model.fit(images, batch_size=8, epochs=12, verbose=0).history
+    fit = {"batch_size": 8, "epochs": case.epochs, "verbose": 0}
+    history = model.fit(images, **fit).history
     losses = history["reconstruction_loss"]
     assert losses[-1] < 0.97 * losses[0]
     assert all(np.isfinite(value).all() for value in values(model))
