@@ -52,16 +52,21 @@ def complete(model, codes, levels: int | None):
         )
     if not is_hierarchical(model):
         return codes
-    count = len(codes) if isinstance(codes, (list, tuple)) else 1
-    if count not in (wanted, len(quantizers)):
-        raise ValueError(
-            f"Codes are a list of {wanted} maps, one for each level, the "
-            f"coarsest first, as `encode` gives them. Received: {count}"
-        )
-    codes = as_levels(codes)[:wanted]
+    codes = as_levels(codes)
+    if len(codes) != len(quantizers):
+        _check_count(codes, wanted)
+    codes = codes[:wanted]
     for level in range(wanted, len(quantizers)):
         codes.append(_most_frequent(model, codes[0], level))
     return codes
+
+
+def _check_count(codes: list, wanted: int):
+    if len(codes) != wanted:
+        raise ValueError(
+            f"Codes are a list of {wanted} maps, one for each level, the "
+            f"coarsest first, as `encode` gives them. Received: {len(codes)}"
+        )
 
 
 def is_hierarchical(model) -> bool:
@@ -105,6 +110,7 @@ def check_codes(model, codes):
     """
     rank = model._image_rank
     levels, quantizers = as_levels(codes), model.quantizer.levels()
+    _check_count(levels, len(quantizers))
     for level, quantizer in zip(levels, quantizers, strict=True):
         axes = len(quantizer.indices_shape(rank))
         if len(level.shape) != axes or 0 in level.shape:

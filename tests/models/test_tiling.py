@@ -501,5 +501,8 @@ def test_images_and_codes_that_are_none(preset):
     with pytest.raises(ValueError, match="integers of 3 axes.*Received"):
         tiling.decode(preset, np.zeros((8, 8), "int32"), 64)
     levels = [np.zeros((1, 10, 8), "int32"), np.zeros((1, 19, 16), "int32")]
-    with pytest.raises(ValueError, match="Finer codes.*1, 10, 8.*1, 19, 16"):
+    with pytest.raises(ValueError, match="a list of 1 maps.*Received: 2"):
         tiling.decode(preset, levels, 64)
+    model = networks.vqvae2()
+    with pytest.raises(ValueError, match="1 : 2.*1, 10, 8.*1, 19, 16"):
+        tiling.decode(model, levels, 64)
