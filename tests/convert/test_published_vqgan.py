@@ -4,11 +4,10 @@ import argparse
 import hashlib
 import json
 import math
-import re
-import struct
 
 import numpy as np
 import pytest
+from other_names import diffusers_name, flax_tree, llamagen_name, packed
 
 from keras_vq.convert import ConversionError, LayoutError
 from keras_vq.convert.layouts import diffusers, llamagen, taming, vqgan
@@ -171,23 +170,6 @@ def test_taming_with_its_perceptual_loss(published, original, tmp_path):
         VQGAN.from_preset(path)
 
 
-def llamagen_name(name):
-    """What LlamaGen calls a part of a network with two levels."""
-    for pattern, replacement in (
-        (r"^encoder\.down\.(\d)", r"encoder.conv_blocks.\1"),
-        (
-            r"^decoder\.up\.(\d)",
-            lambda m: f"decoder.conv_blocks.{1 - int(m[1])}",
-        ),
-        (r"\.block\.", ".res."),
-        (r"\.mid\.block_1\.", ".mid.0."),
-        (r"\.mid\.attn_1\.", ".mid.1."),
-        (r"\.mid\.block_2\.", ".mid.2."),
-    ):
-        name = re.sub(pattern, replacement, name)
-    return name
-
-
 def test_llamagen(published, original, images, tmp_path):
     torch = published.torch
     state = {llamagen_name(k): v for k, v in state_of(original).items()}
@@ -198,47 +180,6 @@ def test_llamagen(published, original, images, tmp_path):
     model = VQGAN.from_preset(path, **PLAIN)
     wanted = reference(published, original, images, unit_length=True)
     assert_same(model, images, wanted)
-
-
-def packed(value):
-    """MessagePack, as flax.serialization writes it."""
-    if isinstance(value, dict):
-        count = len(value)
-        start = (
-            bytes([0x80 + count]) if count < 16 else b"\xde\0" + bytes([count])
-        )
-        return start + b"".join(
-            packed(part) for item in value.items() for part in item
-        )
-    if isinstance(value, str):
-        text = value.encode()
-        assert len(text) < 32
-        return bytes([0xA0 + len(text)]) + text
-    shape = b"".join(b"\xcd" + struct.pack(">H", n) for n in value.shape)
-    data = value.tobytes()
-    content = b"\x93" + bytes([0x90 + value.ndim]) + shape
-    content += packed(value.dtype.name)
-    content += b"\xc6" + struct.pack(">I", len(data)) + data
-    return b"\xc9" + struct.pack(">I", len(content)) + b"\x01" + content
-
-
-def flax_tree(state):
-    """The tree of parameters that vqgan-jax has for a state dict."""
-    tree = {}
-    for name, value in state.items():
-        array = value.numpy()
-        is_norm = "norm" in name
-        name = re.sub(r"\.(down|up|block|attn)\.(\d)", r".\1_\2", name)
-        *parents, leaf = name.split(".")
-        if leaf == "weight" and array.ndim == 4:
-            leaf, array = "kernel", array.transpose(2, 3, 1, 0)
-        elif leaf == "weight":
-            leaf = "scale" if is_norm else "embedding"
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[leaf] = np.ascontiguousarray(array)
-    return tree
 
 
 def test_flax(published, original, images, tmp_path):
@@ -269,36 +210,6 @@ def test_flax(published, original, images, tmp_path):
 
 
 # diffusers: see also tests/parity
-
-
-def diffusers_name(name, old):
-    """What diffusers calls a part of a network with two levels."""
-    parts = dict(q="to_q", k="to_k", v="to_v", proj_out="to_out.0")
-    if old:
-        parts = dict(q="query", k="key", v="value", proj_out="proj_attn")
-    for pattern, replacement in (
-        (r"^encoder\.down\.(\d)\.", r"encoder.down_blocks.\1."),
-        (
-            r"^decoder\.up\.(\d)\.",
-            lambda m: f"decoder.up_blocks.{1 - int(m[1])}.",
-        ),
-        (r"\.block\.", ".resnets."),
-        (r"\.attn\.", ".attentions."),
-        (r"\.downsample\.", ".downsamplers.0."),
-        (r"\.upsample\.", ".upsamplers.0."),
-        (r"\.mid\.block_1\.", ".mid_block.resnets.0."),
-        (r"\.mid\.attn_1\.", ".mid_block.attentions.0."),
-        (r"\.mid\.block_2\.", ".mid_block.resnets.1."),
-        (r"\.norm_out\.", ".conv_norm_out."),
-        (r"\.nin_shortcut\.", ".conv_shortcut."),
-        (r"(attentions\.\d)\.norm\.", r"\1.group_norm."),
-        (
-            r"(attentions\.\d)\.(q|k|v|proj_out)\.",
-            lambda m: f"{m[1]}.{parts[m[2]]}.",
-        ),
-    ):
-        name = re.sub(pattern, replacement, name)
-    return name
 
 
 def write_directory(published, original, folder, old, **config):
