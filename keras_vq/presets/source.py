@@ -149,10 +149,15 @@ def _open_entry(name: str, load_weights: bool, load_parts: bool) -> Source:
 
 def _open_directory(directory: pathlib.Path) -> Source:
     if not directory.is_dir():
-        state = "is not a directory" if directory.exists() else "does not exist"
+        state, hint = "does not exist", ""
+        if directory.exists():
+            state = "is not a directory"
+            hint = (
+                " `keras-vq convert` makes one of weights of another program."
+            )
         raise UnknownPresetError(
             f"{directory} {state}. Expected a preset directory with "
-            f"{CONFIG_FILE}, {METADATA_FILE} and {WEIGHTS_FILE}."
+            f"{CONFIG_FILE}, {METADATA_FILE} and {WEIGHTS_FILE}.{hint}"
         )
     manifest = read_manifest(directory)
     return Source(directory, manifest, manifest["files"])
