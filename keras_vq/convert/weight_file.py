@@ -37,6 +37,13 @@ class WeightFile:
     A pair of weight normalization (`weight_g`, `weight_v`) is shown as the
     one `weight` that it stands for.
 
+    Args:
+        path: The file that holds the tensors.
+        shapes: Shape of each tensor by name.
+        sizes: Number of bytes of each, by name.
+        read: Function of a name that reads the tensor.
+        is_torch: Whether it is a file of `torch.save`.
+
     Attributes:
         path: The file that holds the tensors.
         shapes: Shape of each tensor by name.

@@ -164,6 +164,9 @@ def test_kumar(published, make, images, tmp_path):
     published.torch.save(twin.state_dict(), path)
     model = VQVAE.from_preset(path)
     assert_same(published, model, twin, images)
+    half = VQVAE.from_preset(path, dtype="mixed_bfloat16")
+    policies = {half.dtype_policy.name, half.quantizer.dtype_policy.name}
+    assert policies == {"mixed_bfloat16"}
     # Files of the first versions of PyTorch do not count batches.
     state = {k: v for k, v in twin.state_dict().items() if v.ndim}
     assert len(state) < len(twin.state_dict())

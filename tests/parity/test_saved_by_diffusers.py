@@ -45,3 +45,8 @@ def test_save_pretrained(tmp_path, figure, safe, groups, attention):
     )
     assert error < 1e-4 * np.abs(want).max()
     assert len(np.unique(codes)) > 5
+    if safe and groups == 32 and not attention:
+        # The training goes on from it.
+        loaded.compile("sgd")
+        history = loaded.fit(images, epochs=2, verbose=0).history["loss"]
+        assert history[1] < history[0]
