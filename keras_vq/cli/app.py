@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Sequence
 
 from keras_vq.cli import (
+    convert,
     decode,
     encode,
     environment,
@@ -19,7 +20,15 @@ from keras_vq.cli.errors import FAILURE, CommandError, one_line
 from keras_vq.cli.options import Parser
 from keras_vq.version import __version__
 
-COMMANDS = (list_presets, info, reconstruct, encode, decode, train)
+COMMANDS = (
+    list_presets,
+    info,
+    reconstruct,
+    encode,
+    decode,
+    train,
+    convert,
+)
 
 DESCRIPTION = """\
 Vector-quantized image models on the command line.
@@ -35,6 +44,7 @@ examples:
   keras-vq encode photos/ codes.npz          a folder of images to codes
   keras-vq decode codes.npz restored/        and back to images
   keras-vq train vqvae_cifar --data-dir DIR  train a preset anew
+  keras-vq convert last.ckpt my_vqgan        weights that others published
 
 Every command explains itself: keras-vq encode --help
 Errors are one line; --debug (or KERAS_VQ_DEBUG=1) shows where they come from.

@@ -24,6 +24,12 @@ _STALL_SECONDS, _STALL_BYTES = 30.0, 2**16
 _CHUNK = 2**16
 
 
+def cache_folder(name: str) -> pathlib.Path:
+    """Where downloaded files of a kind are kept: below Keras' own folder."""
+    home = os.environ.get("KERAS_HOME") or os.path.join("~", ".keras")
+    return pathlib.Path(home).expanduser() / "keras_vq" / name
+
+
 @dataclasses.dataclass(frozen=True)
 class PublishedFile:
     """A file that somebody else publishes.

@@ -6,10 +6,11 @@ type, number of elements, offset, size, strides. All of these are compared
 with the bytes that are really there before anything is allocated.
 """
 
+import contextlib
 import io
 import os
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 import numpy as np
@@ -70,28 +71,53 @@ def read_torch_file(
     >>> read_torch_file("squeeze.pth")["lin0.model.1.weight"].shape
     (1, 64, 1, 1)
     """
+    with open_torch_file(path, key, select) as (container, tensors):
+        return {name: container.array(t) for name, t in tensors.items()}
+
+
+@contextlib.contextmanager
+def open_torch_file(
+    path: str | os.PathLike,
+    key: str | None = None,
+    select: Callable[[str], bool] | None = None,
+    preferred: str | None = None,
+) -> Iterator[tuple[Container, dict[str, Tensor]]]:
+    """Opens a state dict, to read its tensors one by one.
+
+    Args:
+        path: See `read_torch_file`.
+        key: Likewise.
+        select: Likewise.
+        preferred: Which of several state dicts to take without `key`.
+
+    Yields:
+        What gives the array of a tensor, and the tensors by name.
+
+    Raises:
+        ConversionError: As `read_torch_file` does.
+    """
     source = os.fspath(path)
     with open(path, "rb") as file:
-        start = file.read(4)
-        file.seek(0)
-        if start == b"PK\x03\x04":
-            container: Container = _ZipFile(file, source)
-        elif start[:1] == b"\x80":
-            container = _LegacyFile(file, source)
-        else:
-            raise DamagedFileError(
-                f"Expected a file of `torch.save`. Received: {source}, which "
-                f"starts with {start!r}. Fetch it again; servers send web "
-                "pages under such names."
-            )
-        state = _state_dict(container.tree, key, source)
+        container = _container(file, source)
+        state = _state_dict(container.tree, key, source, preferred)
         names = _names(state, select)
         for name, stored in names.items():
             _check_is_tensor(state[stored], name, source)
-        return {
-            name: container.array(state[stored])
-            for name, stored in names.items()
-        }
+        yield container, {name: state[n] for name, n in names.items()}
+
+
+def _container(file: BinaryIO, source: str) -> Container:
+    start = file.read(4)
+    file.seek(0)
+    if start == b"PK\x03\x04":
+        return _ZipFile(file, source)
+    if start[:1] == b"\x80":
+        return _LegacyFile(file, source)
+    raise DamagedFileError(
+        f"Expected a file of `torch.save`. Received: {source}, which "
+        f"starts with {start!r}. Fetch it again; servers send web "
+        "pages under such names."
+    )
 
 
 class _ZipFile(Container):
@@ -230,21 +256,19 @@ def _has_tensors(value) -> bool:
     )
 
 
-def _state_dict(tree, key, source) -> dict:
+def _state_dict(tree, key, source, preferred) -> dict:
     if isinstance(tree, Foreign | Name):
         raise UnsafeFileError(
             f"{source} is refused: expected a dict of tensors. Received: "
             f"{tree}. Ask for the `state_dict()` of it."
         )
     entries = tree if isinstance(tree, dict) else {}
-    if key is not None:
-        found: Sequence = [key] if _has_tensors(entries.get(key)) else []
-    elif _has_tensors(entries):
+    if key is None and _has_tensors(entries):
         return entries
-    else:
-        found = [
-            name for name in _USUAL_KEYS if _has_tensors(entries.get(name))
-        ]
+    names = _USUAL_KEYS if key is None else (key,)
+    found = [name for name in names if _has_tensors(entries.get(name))]
+    if preferred in found:
+        return entries[preferred]
     if len(found) == 1:
         return entries[found[0]]
     keys = [f"{name!s:.40}" for name in entries][:10]

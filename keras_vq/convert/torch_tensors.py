@@ -110,6 +110,16 @@ class Container:
         view.flags.writeable = False
         return view
 
+    def size(self, tensor: Tensor) -> int:
+        """Number of bytes that the tensor's elements take in the file."""
+        storage = tensor.part.storage
+        width = storage.size // max(storage.elements, 1)
+        return math.prod(tensor.shape) * width
+
+    def forget(self):
+        """Lets go of the storages that were read."""
+        self._arrays.clear()
+
     def _flat(self, storage):
         if storage.key not in self._arrays:
             raw = self.read_bytes(storage)

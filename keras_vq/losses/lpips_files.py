@@ -3,6 +3,7 @@
 import os
 import pathlib
 
+from keras_vq.convert import download
 from keras_vq.convert.download import PublishedFile
 from keras_vq.convert.errors import UnavailableFileError
 
@@ -121,9 +122,8 @@ def how_to_get(trunk: str, received: str) -> str:
 
 
 def cache_folder() -> pathlib.Path:
-    """Where downloaded weights are kept: below Keras' own folder."""
-    home = os.environ.get("KERAS_HOME") or os.path.join("~", ".keras")
-    return pathlib.Path(home).expanduser() / "keras_vq" / "lpips"
+    """Where the weights are downloaded to."""
+    return download.cache_folder("lpips")
 
 
 def _named_folders() -> list[pathlib.Path]:

@@ -56,8 +56,9 @@ class SavingMixin:
 
         Args:
             preset: Name of a preset (see `keras_vq.list_presets()`), path of a
-                directory that `save_to_preset` wrote, or
-                `"hf://user/repository"`.
+                directory that `save_to_preset` wrote,
+                `"hf://user/repository"`, or path of weights of another
+                program (a file, or a directory of diffusers).
             load_weights: Whether to load the weights, or to start afresh.
             dtype: Dtype policy of the model, such as `"mixed_bfloat16"`.
             **overrides: Arguments of the model to change, and `load_parts`

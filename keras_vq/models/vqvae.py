@@ -52,6 +52,9 @@ class VQVAE(VQAutoencoder):
         output_activation: Activation of the decoder, such as `"tanh"`, or
             None.
         inplace_relu_residual: See `keras_vq.layers.ResidualBlock`.
+        share_residual_blocks: Whether the residual blocks of a stack are one
+            block that is passed `residual_blocks` times. Published networks
+            are so that listed one object several times.
         **kwargs: `commitment_weight`, `codebook_weight` and
             `reconstruction_loss` of `keras_vq.models.VQAutoencoder`; `name`
             and `dtype`.
@@ -87,6 +90,7 @@ class VQVAE(VQAutoencoder):
         use_batch_normalization: bool = False,
         output_activation: str | None = None,
         inplace_relu_residual: bool = False,
+        share_residual_blocks: bool = False,
         **kwargs,
     ):
         number_of_halvings(downsample_factor)
@@ -109,6 +113,7 @@ class VQVAE(VQAutoencoder):
             hidden_units=hidden_units,
             residual_units=residual_units,
             residual_blocks=residual_blocks,
+            share_residual_blocks=share_residual_blocks,
             with_convolution=bottleneck_convolutions,
             use_batch_normalization=use_batch_normalization,
             inplace_relu_residual=inplace_relu_residual,
@@ -139,6 +144,7 @@ class VQVAE(VQAutoencoder):
             "use_batch_normalization": use_batch_normalization,
             "output_activation": output_activation,
             "inplace_relu_residual": inplace_relu_residual,
+            "share_residual_blocks": share_residual_blocks,
         }
         self._has_own_quantizer = not self_made
 

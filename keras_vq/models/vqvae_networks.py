@@ -24,6 +24,7 @@ class VQVAENetworks:
         hidden_units: Integer, channels of the residual stack.
         residual_units: Integer, channels within a residual block.
         residual_blocks: Integer, residual blocks of a stack.
+        share_residual_blocks: Whether those are one block, passed so often.
         with_convolution: Whether a 3x3 convolution precedes each stack, and
             the strided convolutions before the last have half the channels.
         encoder_kernel_size: Integer, kernel of the strided convolutions.
@@ -37,6 +38,7 @@ class VQVAENetworks:
     hidden_units: int
     residual_units: int
     residual_blocks: int
+    share_residual_blocks: bool = False
     with_convolution: bool = True
     encoder_kernel_size: int = 4
     decoder_kernel_size: int = 4
@@ -102,13 +104,16 @@ class VQVAENetworks:
         return [half] * max(count - 1, 1) + [self.hidden_units] * (count > 1)
 
     def _residual_stack(self, x):
+        block = None
         for _ in range(self.residual_blocks):
-            x = ResidualBlock(
-                self.residual_units,
-                self.use_batch_normalization,
-                self.inplace_relu_residual,
-                dtype=self.dtype,
-            )(x)
+            if block is None or not self.share_residual_blocks:
+                block = ResidualBlock(
+                    self.residual_units,
+                    self.use_batch_normalization,
+                    self.inplace_relu_residual,
+                    dtype=self.dtype,
+                )
+            x = block(x)
         return x
 
     def _normalized(self, x):

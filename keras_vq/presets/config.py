@@ -177,6 +177,18 @@ def registered_class(config: dict, source: str) -> type:
     return found
 
 
+def check_class(target: type, cls: type, preset) -> None:
+    """Raises PresetError unless a preset of `target` suits `cls`."""
+    if not issubclass(target, cls):
+        name = keras.saving.get_registered_name(target)
+        raise PresetError(
+            f"The preset {str(preset)!r} holds a {target.__name__}. "
+            f"Expected: {cls.__name__} or a subclass of it. "
+            f"Received: {name!r}. "
+            f"Load it with `{target.__name__}.from_preset`."
+        )
+
+
 def apply_overrides(target: type, arguments: dict, overrides: dict) -> dict:
     """The model's arguments with the caller's put in their place.
 

@@ -10,6 +10,7 @@ import keras
 from keras_vq.presets.config import (
     apply_overrides,
     build_model,
+    check_class,
     registered_class,
     set_dtype,
 )
@@ -26,7 +27,7 @@ from keras_vq.presets.manifest import (
     missing_file,
 )
 from keras_vq.presets.parts import model_parts, part_file
-from keras_vq.presets.source import Source, open_source
+from keras_vq.presets.source import Source, open_source, published_path
 from keras_vq.presets.weights import read_weights
 
 
@@ -47,8 +48,10 @@ def load_preset(
         cls: The class that asks. A preset of this class or of a subclass
             of it is accepted.
         preset: A name of `list_presets()`, a directory written by
-            `save_to_preset`, or an address "hf://user/repository", with
-            "@revision" for a commit, tag or branch.
+            `save_to_preset`, an address "hf://user/repository", with
+            "@revision" for a commit, tag or branch, or weights of another
+            program: a file, or a directory of diffusers; see
+            `docs/convert.md`.
         load_weights: `False` builds the same model freshly initialized.
         dtype: Optional dtype policy, such as "float32" or
             "mixed_bfloat16"; by default the one that was saved.
@@ -65,6 +68,8 @@ def load_preset(
     Raises:
         PresetError: If the preset is unknown, out of reach, damaged, not
             to be trusted, of another class, or made by a newer package.
+        ConversionError: If weights of another program are damaged, not to
+            be trusted, or of no known layout.
 
     Example:
     ```python
@@ -72,6 +77,13 @@ def load_preset(
     codes = model.encode(images)
     ```
     """
+    path = published_path(preset)
+    if path is not None:
+        from keras_vq.convert.loading import load_published
+
+        return load_published(
+            cls, path, load_weights, dtype, load_parts, overrides
+        )
     while True:
         before = _stamp(preset)
         try:
@@ -98,13 +110,7 @@ def _load(cls, preset, load_weights, dtype, load_parts, overrides):
     config = source.read_config()
     label = str(source.directory / CONFIG_FILE)
     target = registered_class(config, label)
-    if not issubclass(target, cls):
-        raise PresetError(
-            f"The preset {str(preset)!r} holds a {target.__name__}. "
-            f"Expected: {cls.__name__} or a subclass of it. "
-            f"Received: {config['registered_name']!r}. "
-            f"Load it with `{target.__name__}.from_preset`."
-        )
+    check_class(target, cls, preset)
     arguments = apply_overrides(target, config["config"], overrides)
     if dtype is not None:
         arguments = set_dtype(arguments, dtype)

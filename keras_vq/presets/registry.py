@@ -31,11 +31,13 @@ class PresetEntry:
         name: What `from_preset` is given.
         class_name: The registered name of its model, "keras_vq>VQVAE".
         description: One or two sentences for `list_presets`.
-        where: "bundled", or an address "hf://user/repo@revision".
+        where: "bundled", an address "hf://user/repo@revision", or that of a
+            file of published weights, "https://...", which is converted.
         parameters: Number of parameters.
         licence: Licence of the weights, and the terms of the data.
         files: `{"sha256": ..., "size": ...}` of each file, by name.
-        metadata: Everything else that the preset says about itself.
+        metadata: Everything else that the preset says about itself; of
+            published weights `arguments`, those that the file does not tell.
         parts: Numbers of parameters of its optional parts, by name.
     """
 
@@ -48,6 +50,11 @@ class PresetEntry:
     files: dict
     metadata: dict
     parts: dict = dataclasses.field(default_factory=dict)
+
+    @property
+    def is_published_file(self) -> bool:
+        """Whether it is made of weights that another program wrote."""
+        return self.where.startswith("https://")
 
     @property
     def directory(self) -> pathlib.Path:

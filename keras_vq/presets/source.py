@@ -81,6 +81,28 @@ def open_source(
     raise AssertionError(preset)
 
 
+def published_path(preset: str | os.PathLike) -> pathlib.Path | None:
+    """The path of weights of another program, None for anything else."""
+    from keras_vq.convert.weight_file import is_diffusers_directory
+
+    if isinstance(preset, str):
+        if not preset or "://" in preset or preset in registry():
+            return None
+        preset = os.path.expanduser(preset)
+    elif not isinstance(preset, os.PathLike):
+        return None
+    path = pathlib.Path(preset)
+    try:
+        if path.is_dir():
+            is_preset = (path / METADATA_FILE).exists()
+            is_published = not is_preset and is_diffusers_directory(path)
+        else:
+            is_published = path.is_file()
+    except (OSError, ValueError):  # Too long a name, or no text for a path.
+        return None
+    return path if is_published else None
+
+
 def verify(preset: str | os.PathLike) -> dict[str, str]:
     """Check every file of a preset without building the model.
 
@@ -114,6 +136,10 @@ def _open_entry(name: str, load_weights: bool, load_parts: bool) -> Source:
     entry = get_entry(name)
     if entry.where == BUNDLED:
         directory = entry.directory
+    elif entry.is_published_file:
+        from keras_vq.convert.named import converted
+
+        return _open_directory(converted(entry))
     else:
         directory = hub.fetch(entry.where, load_weights, load_parts)
     check_path(directory / METADATA_FILE, entry.files[METADATA_FILE])
@@ -123,10 +149,15 @@ def _open_entry(name: str, load_weights: bool, load_parts: bool) -> Source:
 
 def _open_directory(directory: pathlib.Path) -> Source:
     if not directory.is_dir():
-        state = "is not a directory" if directory.exists() else "does not exist"
+        state, hint = "does not exist", ""
+        if directory.exists():
+            state = "is not a directory"
+            hint = (
+                " `keras-vq convert` makes one of weights of another program."
+            )
         raise UnknownPresetError(
             f"{directory} {state}. Expected a preset directory with "
-            f"{CONFIG_FILE}, {METADATA_FILE} and {WEIGHTS_FILE}."
+            f"{CONFIG_FILE}, {METADATA_FILE} and {WEIGHTS_FILE}.{hint}"
         )
     manifest = read_manifest(directory)
     return Source(directory, manifest, manifest["files"])

@@ -13,7 +13,15 @@ import keras_vq
 from keras_vq.presets import pin, registry
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("list", "info", "reconstruct", "encode", "decode", "train")
+COMMANDS = (
+    "list",
+    "info",
+    "reconstruct",
+    "encode",
+    "decode",
+    "convert",
+    "train",
+)
 
 
 @pytest.fixture

@@ -200,7 +200,7 @@ MODELS = [
     ModelCase("vqvae-kumar", _vqvae(**_KUMAR), couples_images=True),
     ModelCase(
         "vqvae-five-channels-factor-8",
-        _vqvae(channels=5, downsample_factor=8),
+        _vqvae(channels=5, downsample_factor=8, share_residual_blocks=True),
         channels=5,
         downsample_factor=8,
     ),

@@ -10,6 +10,7 @@ import pytest
 from preset_models import TinyModel
 
 from keras_vq import presets
+from keras_vq.convert import ConversionError
 from keras_vq.presets import load_preset, verify
 
 FILES = ["config.json", "metadata.json", "model.weights.h5"]
@@ -239,10 +240,18 @@ def test_forged_damage_never_ends_in_another_error(preset, reseal):
     assert refused > 20
 
 
-@pytest.mark.parametrize("preset", ["tiny.json", "./nothing", "a/b"])
+def test_files_that_are_no_weights(tmp_path):
+    path = tmp_path / "tiny.json"
+    path.write_text("{}")
+    with pytest.raises(ConversionError, match="Expected a file of"):
+        load_preset(TinyModel, path)
+    with pytest.raises(presets.UnknownPresetError, match="keras-vq convert"):
+        presets.verify(path)
+
+
+@pytest.mark.parametrize("preset", ["./nothing", "a/b"])
 def test_paths_that_are_no_directory(preset, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "tiny.json").write_text("{}")
     with pytest.raises(presets.UnknownPresetError, match="director|not exist"):
         load_preset(TinyModel, preset)
 
