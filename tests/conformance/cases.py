@@ -102,7 +102,8 @@ class ModelCase:
     )
     # Logged in training alone.
     adversarial_terms: frozenset = frozenset()
-    # Whether its graphs are too slow to make for each compiler and policy.
+    # Whether its graphs are too slow to make for each compiler and policy, or
+    # for what a shorter test shows as well.
     slow: bool = False
     # Whether only `make soak` runs this line, for the time that it takes.
     soak: bool = False
@@ -268,10 +269,18 @@ def levels(codes):
     return codes if isinstance(codes, list) else [codes]
 
 
-def parametrize(cases):
-    """Runs a test, or a fixture, once for each line of a table."""
+def parametrize(cases, slow_in_soak=False):
+    """Runs a test, or a fixture, once for each line of a table.
+
+    Args:
+        cases: The lines.
+        slow_in_soak: Whether only `make soak` runs the slow ones, because
+            `make test` shows the same of them in another place.
+    """
     lines = []
     for case in cases:
-        marks = [pytest.mark.soak] if getattr(case, "soak", False) else []
+        long = getattr(case, "soak", False)
+        long = long or slow_in_soak and getattr(case, "slow", False)
+        marks = [pytest.mark.soak] if long else []
         lines.append(pytest.param(case, id=case.name, marks=marks))
     return pytest.mark.parametrize("case", lines)

@@ -7,7 +7,8 @@ from replicas import assert_equal_training, assert_same_copies, train
 cases = [case for case in MODELS if not case.random]
 
 
-@parametrize(cases)
+# Of a VQGAN, tests/trainers/test_distributed_steps.py shows it.
+@parametrize(cases, slow_in_soak=True)
 def test_two_replicas_equal_one_device(case, two_replicas):
     # The last batch of each epoch has 5 images: 3 and 2.
     images = case.images(21, case.side, case.side)

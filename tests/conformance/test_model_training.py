@@ -8,7 +8,7 @@ from cases import MODELS, levels, parametrize
 from numpy_reference import perplexity
 from replicas import compile_model, sgd, values, variables
 
-pytestmark = parametrize(MODELS)
+every_model = parametrize(MODELS)
 
 
 def _images(case, count=24):
@@ -33,6 +33,7 @@ def _assert_close(model, expected, tolerance):
         )
 
 
+@every_model
 def test_fit_evaluate_predict(case):
     model, images = case.make(), _images(case, 20)
     compile_model(model, keras.optimizers.Adam(1e-2))
@@ -86,6 +87,8 @@ def test_fit_evaluate_predict(case):
         assert value == pytest.approx(expected[key], rel=1e-4), key
 
 
+# Of a VQGAN, tests/models/test_vqgan_phases.py shows it in every phase.
+@parametrize(MODELS, slow_in_soak=True)
 def test_training_goes_on_exactly_after_loading(case, tmp_path):
     model, images = case.make(), _images(case)
     optimizer = keras.optimizers.Adam(1e-2)
@@ -114,6 +117,7 @@ def _copy_random_states(model, other):
         target.assign(source)
 
 
+@every_model
 def test_accumulation_is_the_same_step(case):
     if case.couples_images or case.random:
         pytest.skip("The forward pass depends on how the batch is split.")
@@ -131,6 +135,7 @@ def test_accumulation_is_the_same_step(case):
     np.testing.assert_allclose(trained[4].logs, trained[1].logs, rtol=1e-4)
 
 
+@every_model
 def test_xla_is_the_same_step(case):
     if case.random:
         pytest.skip("Random numbers differ between graphs.")
@@ -145,6 +150,7 @@ def test_xla_is_the_same_step(case):
     _assert_close(trained[True], trained[False], 2e-5)
 
 
+@every_model
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision(case, policy):
     if case.slow:

@@ -139,7 +139,16 @@ def _fitted(make, data, batches, strategy=None, **arguments):
     return model
 
 
-@pytest.mark.parametrize("make", [_normalized_vqvae, _normalized_vqgan])
+_normalized = pytest.mark.parametrize(
+    "make",
+    [
+        _normalized_vqvae,
+        pytest.param(_normalized_vqgan, marks=pytest.mark.soak),
+    ],
+)
+
+
+@_normalized
 def test_replica_without_images(make, two_replicas, data):
     """Last batches of one image, or batches of just that."""
     batches = [(5, 4), (17, 8), (1, 2)]
@@ -152,13 +161,7 @@ def test_replica_without_images(make, two_replicas, data):
     assert_same_copies(mirrored)
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        _normalized_vqvae,
-        pytest.param(_normalized_vqgan, marks=pytest.mark.soak),
-    ],
-)
+@_normalized
 def test_micro_batches_without_images(make, data):
     """Two images are two micro-batches, among how many ever."""
     two, three = (
