@@ -9,6 +9,8 @@ DATA_DIR ?=
 PYTEST_ARGS ?=
 # Processes that share the tests; each grows to 8 GB.
 JOBS ?= 2
+# A file goes to a process as a whole, in the order of tests/conftest.py.
+SHARED := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 # Tests of optional parts skip where their package is missing. All of them run
 # with cpu,test,bench,hub,datasets,cv,tensorboard.
 TEST_EXTRAS ?= cpu,test
@@ -45,11 +47,10 @@ demo: $(VENV)/.installed-cpu
 
 test: $(VENV)/.installed-$(subst $(COMMA),-,$(TEST_EXTRAS))
 	@$(BIN)/ruff check .
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder \
-		$(PYTEST_ARGS)
+	@$(BIN)/python -m pytest $(SHARED) $(PYTEST_ARGS)
 
 soak: $(VENV)/.installed-$(subst $(COMMA),-,$(TEST_EXTRAS))
-	@$(BIN)/python -m pytest -m soak -s $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -m soak $(SHARED) $(PYTEST_ARGS)
 
 # lpips asks for torchvision, of which it needs only the trunk; the test has it.
 parity: $(VENV)/.installed-cpu-test-bench

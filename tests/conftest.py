@@ -1,6 +1,7 @@
-"""What all tests share: the devices, the seed, the data, the replicas."""
+"""What all tests share: devices, seed, data, replicas, printed figures."""
 
 import gc
+import json
 import os
 import pathlib
 
@@ -21,6 +22,13 @@ tf.config.set_logical_device_configuration(
 # Files that take longest, measured. They come first, so that no process
 # begins with one of them when the others are about to end.
 _LONGEST = (
+    # Of `make soak`.
+    "soak/test_kills_of_vqgan.py",
+    "soak/test_kills.py",
+    "soak/test_killed_workers_resumed.py",
+    "soak/test_workers_equal_one_device.py",
+    "soak/test_non_finite.py",
+    # Of `make test`.
     "trainers/test_distributed_steps.py",
     "conformance/test_model_training.py",
     "conformance/test_model_replicas.py",
@@ -119,3 +127,44 @@ def dtype_policy():
     before = keras.config.dtype_policy()
     yield keras.config.set_dtype_policy
     keras.config.set_dtype_policy(before)
+
+
+# Of the long tests
+
+
+_FIGURE = "figure: "
+
+
+@pytest.fixture
+def figure(record_property):
+    """Function that records a figure, which is printed at the end.
+
+    As a property of the test, it also comes out of a process of its own.
+    """
+
+    def record(name, text):
+        record_property(_FIGURE + name, str(text))
+        print(f"{name}: {text}", flush=True)
+
+    return record
+
+
+def pytest_terminal_summary(terminalreporter):
+    figures = {
+        name.removeprefix(_FIGURE): text
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        for name, text in getattr(report, "user_properties", ())
+        if name.startswith(_FIGURE)
+    }
+    if not figures:
+        return
+    terminalreporter.section("figures")
+    for name, text in figures.items():
+        terminalreporter.write_line(f"{name}: {text}")
+    # To keep them after a run in the background.
+    path = os.environ.get("KERAS_VQ_FIGURES")
+    if path:
+        path = pathlib.Path(path)
+        known = json.loads(path.read_text()) if path.exists() else {}
+        path.write_text(json.dumps({**known, **figures}, indent=1) + "\n")

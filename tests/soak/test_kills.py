@@ -1,144 +1,28 @@
 """Trainings that are killed again and again, and what becomes of them."""
 
 import os
-import pathlib
 import random
-import signal
 import subprocess
 import sys
 import time
 
 import numpy as np
 import pytest
+from killed_runs import check_kills, check_terminations
 
 import keras_vq
 from keras_vq.callbacks import ResumableCheckpoint
 from keras_vq.utils import snapshots
 
-PROGRAM = pathlib.Path(__file__).parents[1] / "interrupted_run.py"
-KILLS = 20
-STEPS = 420
-# Each life of a VQGAN begins with the graphs of its phases.
-VQGAN = ["--model=vqgan"]
-VQVAE2 = ["--model=vqvae2"]
+
+@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("kind", ["autoencoder", "vqvae2"])
+def test_kill(kind, replicas, tmp_path, figure):
+    check_kills(replicas, kind, tmp_path, figure)
 
 
-class _Life:
-    """One process of the training, from start to its end."""
-
-    def __init__(self, directory, *arguments):
-        self.directory = directory
-        directory.mkdir(parents=True, exist_ok=True)
-        self.log = directory / "steps.txt"
-        self.before = self._size()
-        self.process = subprocess.Popen(
-            [
-                sys.executable,
-                PROGRAM,
-                directory,
-                f"--steps={STEPS}",
-                *arguments,
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def _size(self):
-        return self.log.stat().st_size if self.log.exists() else 0
-
-    def has_taken_a_step(self):
-        while self.process.poll() is None and self._size() == self.before:
-            time.sleep(0.002)
-        return self.process.poll() is None
-
-    def is_writing(self, seconds=5.0):
-        """Waits until a checkpoint is being written."""
-        end = time.monotonic() + seconds
-        while self.process.poll() is None and time.monotonic() < end:
-            if any((self.directory / "checkpoints").glob(".*.tmp")):
-                return True
-        return False
-
-    def end(self, number):
-        self.process.send_signal(number)
-        self.output = self.process.communicate()[0]
-        return self.process.returncode
-
-    def finish(self):
-        self.output = self.process.communicate()[0]
-        assert self.process.returncode == 0, self.output
-
-
-def _steps(directory):
-    """Lines of the log; one that a kill cut off does not count."""
-    lines = (directory / "steps.txt").read_text().split("\n")
-    return [line for line in lines if line.count(" ") == 4]
-
-
-def _is_as_if_nothing_had_happened(directory, uninterrupted):
-    expected = _steps(uninterrupted)
-    assert len(expected) == STEPS
-    assert set(_steps(directory)) == set(expected)
-    hashes = [(d / "hash.txt").read_text() for d in (directory, uninterrupted)]
-    assert hashes[0] == hashes[1]
-
-
-@pytest.mark.parametrize(
-    "replicas, model",
-    [(1, []), (2, []), (1, VQVAE2), (2, VQVAE2), (1, VQGAN), (2, VQGAN)],
-)
-def test_kill(replicas, model, tmp_path, figure):
-    arguments = [f"--replicas={replicas}", *model]
-    whole = _Life(tmp_path / "whole", *arguments)
-    whole.finish()
-    rng = random.Random(replicas)
-    killed = inside = 0
-    while killed < KILLS:
-        life = _Life(tmp_path / "killed", *arguments)
-        assert life.has_taken_a_step(), life.process.communicate()[0]
-        if killed % 2:
-            inside += life.is_writing()
-        else:
-            time.sleep(rng.uniform(0, 0.4))
-        assert life.end(signal.SIGKILL) == -signal.SIGKILL, "took all its steps"
-        killed += 1
-        found = snapshots.newest_snapshot(tmp_path / "killed" / "checkpoints")
-        assert found or killed < 3
-    _Life(tmp_path / "killed", *arguments).finish()
-    _is_as_if_nothing_had_happened(tmp_path / "killed", tmp_path / "whole")
-    assert inside > KILLS // 4
-    devices = "one device" if replicas == 1 else "two replicas"
-    figure(
-        f"kill -9, resumed bit for bit, {devices}{_named(model)}",
-        f"{killed}/{KILLS} ({inside} of them inside a save)",
-    )
-
-
-def _named(model):
-    return "".join(f", {word.removeprefix('--model=')}" for word in model)
-
-
-@pytest.mark.parametrize("model", [[], VQGAN])
-def test_terminate(model, tmp_path, figure):
-    _Life(tmp_path / "whole", *model).finish()
-    rng = random.Random(0)
-    taken = 0
-    for _ in range(KILLS):
-        life = _Life(tmp_path / "ended", "--save-every=100000", *model)
-        assert life.has_taken_a_step(), life.process.communicate()[0]
-        time.sleep(rng.uniform(0, 0.3))
-        assert life.end(signal.SIGTERM) == 143, life.output
-        assert "after SIGTERM" in life.output
-        steps = len(_steps(tmp_path / "ended"))
-        assert steps > taken
-        taken = steps
-    _Life(tmp_path / "ended", *model).finish()
-    _is_as_if_nothing_had_happened(tmp_path / "ended", tmp_path / "whole")
-    # Each saved the step that it was in, so that none was taken twice.
-    assert _steps(tmp_path / "ended") == _steps(tmp_path / "whole")
-    name = f"SIGTERM, saved and ended with 143{_named(model)}"
-    figure(name, f"{KILLS}/{KILLS}")
+def test_terminate(tmp_path, figure):
+    check_terminations("autoencoder", tmp_path, figure)
 
 
 _WRITER = """
