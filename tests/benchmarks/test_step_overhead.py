@@ -14,6 +14,7 @@ CONFIG = {
 }
 
 
+@pytest.mark.soak
 def test_all_variants_train_alike(monkeypatch):
     seen = {}
     check = step_overhead.check_losses

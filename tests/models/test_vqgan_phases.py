@@ -162,7 +162,9 @@ def test_before_its_start_the_discriminator_costs_nothing():
     assert found == expected and min(found) > 0
 
 
-@pytest.mark.parametrize("steps", [1, 3, 4])
+@pytest.mark.parametrize(
+    "steps", [pytest.param(1, marks=pytest.mark.soak), 3, 4]
+)
 @pytest.mark.parametrize("kind", ["file", "checkpoint"])
 def test_goes_on_in_the_right_phase(kind, steps, tmp_path):
     model = _model(compile={"weight_ema": 0.9})

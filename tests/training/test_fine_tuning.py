@@ -47,6 +47,7 @@ def folder(tmp_path, data_dir):
     return tmp_path / "data"
 
 
+@pytest.mark.soak
 def test_the_command(preset, folder, tmp_path, monkeypatch):
     # One of the three: each takes seconds to compile.
     decoder = {"decoder": fine_tuning.train_decoder}
