@@ -24,7 +24,9 @@ def _model(adversarial=PHASES, compile=None, **arguments):
     # Step by step: a graph of each phase would take longer.
     compile = {"run_eagerly": True, **(compile or {})}
     model = networks.vqgan(adversarial, **arguments)
-    return compile_model(model, keras.optimizers.Adam(1e-2), **compile)
+    return compile_model(
+        model, keras.optimizers.SGD(1e-2, momentum=0.9), **compile
+    )
 
 
 def state(model):
