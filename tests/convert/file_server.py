@@ -2,6 +2,7 @@
 
 import contextlib
 import http.server
+import re
 import socket
 import threading
 import time
@@ -18,21 +19,42 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if way == "mute":
             self.server.stopped.wait(30)
             return None
-        if way == "moved":
+        if way in ("moved", "away"):
             self.send_response(302)
-            self.send_header("Location", "/good/file")
+            to = "good" if way == "moved" else "ranges"
+            self.send_header("Location", f"/{to}/file")
             return self.end_headers()
-        self.send_response(200)
-        if way != "endless":
-            self.send_header("Content-Length", str(len(body)))
+        first = self.first_byte() if way in RANGES else 0
+        self.server.firsts.append(first)
+        if first >= len(body) and first:
+            return self.send_error(416)
+        self.send_response(206 if first else 200)
+        if first:
+            shift = 7 * (way == "beside")
+            self.send_header(
+                "Content-Range",
+                f"bytes {first - shift}-{len(body) - 1}/{len(body)}",
+            )
+        if way not in ("endless", "unmeasured"):
+            self.send_header("Content-Length", str(len(body) - first))
+        if self.server.etag:
+            self.send_header("ETag", self.server.etag)
         self.end_headers()
         with contextlib.suppress(OSError):  # The client has gone.
-            self.send_body(way, body)
+            self.send_body(way, body[first:])
         return None
 
+    def first_byte(self):
+        """Where the wanted part of the file begins, as the client says."""
+        wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        condition = self.headers.get("If-Range", self.server.etag)
+        if wanted is None or condition != self.server.etag:
+            return 0
+        return int(wanted[1])
+
     def send_body(self, way, body):
-        if way == "truncated":
-            self.wfile.write(body[: len(body) // 2])
+        if way in ("truncated", "breaking"):
+            self.wfile.write(body[: (len(body) + 1) // 2])
         elif way == "other":
             self.wfile.write(body[:-1] + bytes([body[-1] ^ 1]))
         elif way == "endless":
@@ -43,23 +65,38 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.flush()
             self.server.stopped.wait(30)
         elif way == "dripping":
-            for start in range(len(body)):
-                self.wfile.write(body[start : start + 1])
-                self.wfile.flush()
-                if self.server.stopped.wait(0.05):
-                    break
+            self.send_slowly(body, 1, 0.05)
+        elif way == "slow":
+            self.send_slowly(body, max(1, len(self.server.body) // 64), 0.01)
         else:
             self.wfile.write(body)
+
+    def send_slowly(self, body, size, pause):
+        for start in range(0, len(body), size):
+            self.wfile.write(body[start : start + size])
+            self.wfile.flush()
+            if self.server.stopped.wait(pause):
+                break
 
     def log_message(self, *args):
         pass
 
 
+# These send a part of the file when they are asked for it; with `beside`, it
+# is another one.
+RANGES = ("ranges", "breaking", "beside", "slow")
+
+
 @contextlib.contextmanager
 def serve(body):
-    """Gives the server; `server.address` is where it is."""
+    """Gives the server; `server.address` is where it is.
+
+    `server.firsts` collects the first byte of each answer; `server.etag` is
+    what it calls the present version of the file, or nothing.
+    """
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.body, server.log = body, []
+    server.body, server.log, server.firsts = body, [], []
+    server.etag = '"1"'
     server.stopped = threading.Event()
     server.address = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(

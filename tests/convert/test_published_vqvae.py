@@ -219,7 +219,8 @@ def test_published_vqvae2_is_known_by_its_bytes(
     blob = subprocess.run(
         ["git", "hash-object", path], capture_output=True, text=True, check=True
     ).stdout.strip()
-    assert rosinality.git_blob_id(path) == blob
+    with open(path, "rb") as file:
+        assert rosinality.git_blob_id(file) == blob
     monkeypatch.setattr(rosinality, "PUBLISHED_BLOB", blob)
     model = VQVAE2.from_preset(path)
     assert model.get_config()["inplace_relu_residual"] is True

@@ -5,9 +5,7 @@ January 2021 (commit ef5f67c), and `x` since. The names are the same, so that
 only the published file is known to be of the former kind.
 """
 
-import hashlib
-import os
-
+from keras_vq.convert.download import git_blob_id
 from keras_vq.convert.layouts.base import Layout, Plan
 from keras_vq.convert.rows import (
     Row,
@@ -49,7 +47,9 @@ def _plan(file: WeightFile) -> Plan:
         "encoder_kernel_size": 4,
     }
     undecided = {}
-    if git_blob_id(file.path) == PUBLISHED_BLOB:
+    with open(file.path, "rb") as stream:
+        blob = git_blob_id(stream)
+    if blob == PUBLISHED_BLOB:
         arguments["inplace_relu_residual"] = True
     else:
         undecided["inplace_relu_residual"] = _UNDECIDED
@@ -119,16 +119,6 @@ class _Names:
                 transposed=True,
             ),
         ]
-
-
-def git_blob_id(path: str | os.PathLike) -> str:
-    """The hash under which git has a file of these bytes."""
-    digest = hashlib.sha1(usedforsecurity=False)
-    with open(path, "rb") as file:
-        digest.update(b"blob %d\0" % os.fstat(file.fileno()).st_size)
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 LAYOUT = Layout(
