@@ -12,6 +12,7 @@ EPILOG = """\
 examples:
   keras-vq convert last.ckpt my_vqgan           VQGAN of taming-transformers
   keras-vq convert amused-256/vqvae my_vqgan    a directory of diffusers
+  keras-vq convert hf://amused/amused-256/vqvae my_vqgan
   keras-vq convert vqvae.pt my_vqvae2 --argument inplace_relu_residual=true
 
 The program finds out by itself whose weights they are; nothing in the file is
@@ -36,8 +37,8 @@ def add_parser(commands) -> None:
     parser.add_argument(
         "source",
         metavar="FILE",
-        type=Path,
-        help="a file of PyTorch or of safetensors, or a directory of diffusers",
+        help="a file of PyTorch, safetensors or Flax, a directory of "
+        "diffusers, or one of these on the Hub, hf://user/repository/path",
     )
     parser.add_argument(
         "target", metavar="OUTDIR", type=Path, help="the preset's new folder"
@@ -63,22 +64,17 @@ def add_parser(commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
     source, target = arguments.source, arguments.target
-    if not source.exists():
-        raise CommandError(
-            f"expected a file of weights or a directory, but there is no "
-            f"{source}"
-        )
-    load_package()
+    path = _local_path(source)
     from keras_vq.convert.loading import describe, load_published
     from keras_vq.models import VQAutoencoder
 
-    found = describe(source)
+    found = describe(path)
     print(
         f"{source}: {found.title} (layout {found.layout}), {found.tensors} "
         f"tensors, {found.used} of them for the model"
     )
     overrides = dict(arguments.arguments)
-    model = load_published(VQAutoencoder, source, overrides=overrides)
+    model = load_published(VQAutoencoder, path, overrides=overrides)
     print(
         f"{type(model).__name__} of {model.count_params():,} parameters"
         + "".join(
@@ -90,7 +86,10 @@ def run(arguments: argparse.Namespace) -> int:
     _print_check(model)
     metadata = {
         "description": f"Converted: {found.title}.",
-        "converted_from": {"file": source.name, "layout": found.layout},
+        "converted_from": {
+            "file": source if "://" in source else path.name,
+            "layout": found.layout,
+        },
     }
     model.save_to_preset(
         target,
@@ -101,6 +100,23 @@ def run(arguments: argparse.Namespace) -> int:
     )
     print(f"written to {target}")
     return 0
+
+
+def _local_path(source: str) -> Path:
+    """Where the weights are, fetched from the Hub if that is meant."""
+    if source.startswith("hf://"):
+        load_package()
+        from keras_vq.presets import hub
+
+        return hub.fetch(source)
+    path = Path(source)
+    if not path.exists():
+        raise CommandError(
+            f"expected a file of weights or a directory, but there is no "
+            f"{source}"
+        )
+    load_package()
+    return path
 
 
 def _named_value(text: str) -> tuple[str, Any]:

@@ -12,6 +12,7 @@ examples:
   keras-vq info vqvae_cifar --json   for programs
 
 The files' SHA-256 are those that are checked each time the preset is loaded.
+Of weights that others have published, `state` says what was verified of them.
 """
 
 
@@ -48,8 +49,15 @@ def run(arguments: argparse.Namespace) -> int:
 def describe(preset: str) -> dict:
     """Collects what is known about a preset; its arrays are not read."""
     from keras_vq.presets.manifest import parts_of
+    from keras_vq.presets.registry import registry
     from keras_vq.presets.source import open_source
 
+    entry = registry().get(preset)
+    if entry is not None and entry.is_converted:
+        from keras_vq.convert.named import is_here
+
+        if not is_here(entry):
+            return _describe_elsewhere(entry)
     source = open_source(preset)
     config = source.read_config()
     manifest = source.manifest
@@ -72,6 +80,24 @@ def describe(preset: str) -> dict:
     }
 
 
+def _describe_elsewhere(entry) -> dict:
+    """What is known of published weights before they are fetched."""
+    metadata = dict(entry.metadata)
+    return {
+        "preset": entry.name,
+        "directory": "fetched at the first use",
+        "where": entry.where,
+        "class": entry.class_name,
+        "description": entry.description,
+        "parameters": entry.parameters,
+        "licence": entry.licence,
+        "data": metadata.pop("data", ""),
+        "evaluation": metadata.pop("evaluation", {}),
+        "metadata": metadata,
+        "files": entry.files,
+    }
+
+
 def _print(description: dict) -> None:
     for key, value in description.items():
         label = key.replace("_", " ")
@@ -80,8 +106,13 @@ def _print(description: dict) -> None:
         if key == "files":
             print("files:")
             for name, entry in value.items():
-                size = f"{entry['size']:,} bytes"
-                print(f"  {name}  {size}  sha256 {entry['sha256']}")
+                facts = [f"{_plain(entry['size'])} bytes"]
+                facts += [
+                    f"{key} {value}"
+                    for key, value in entry.items()
+                    if key != "size"
+                ]
+                print(f"  {name}  {'  '.join(facts)}")
         elif isinstance(value, dict):
             print(f"{label}:")
             _print_tree(value, "  ")

@@ -60,9 +60,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _row(entry: dict) -> tuple[str, ...]:
+    state = entry["metadata"].get("state")
     return (
         entry["name"],
         entry["class_name"].split(">")[-1],
         f"{entry['parameters']:,}",
-        entry["description"] or "-",
+        (entry["description"] or "-") + (f" [{state}]" if state else ""),
     )

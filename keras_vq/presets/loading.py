@@ -27,7 +27,12 @@ from keras_vq.presets.manifest import (
     missing_file,
 )
 from keras_vq.presets.parts import model_parts, part_file
-from keras_vq.presets.source import Source, open_source, published_path
+from keras_vq.presets.source import (
+    Source,
+    fetched,
+    open_source,
+    published_path,
+)
 from keras_vq.presets.weights import read_weights
 
 
@@ -49,9 +54,9 @@ def load_preset(
             of it is accepted.
         preset: A name of `list_presets()`, a directory written by
             `save_to_preset`, an address "hf://user/repository", with
-            "@revision" for a commit, tag or branch, or weights of another
-            program: a file, or a directory of diffusers; see
-            `docs/convert.md`.
+            "/folder" or "/file" in it and with "@revision" for a commit, tag
+            or branch, or weights of another program: a file, or a directory
+            of diffusers, here or at such an address; see `docs/convert.md`.
         load_weights: `False` builds the same model freshly initialized.
         dtype: Optional dtype policy, such as "float32" or
             "mixed_bfloat16"; by default the one that was saved.
@@ -77,6 +82,7 @@ def load_preset(
     codes = model.encode(images)
     ```
     """
+    preset = fetched(preset, load_weights, load_parts)
     path = published_path(preset)
     if path is not None:
         from keras_vq.convert.loading import load_published

@@ -31,14 +31,19 @@ class PresetEntry:
         name: What `from_preset` is given.
         class_name: The registered name of its model, "keras_vq>VQVAE".
         description: One or two sentences for `list_presets`.
-        where: "bundled", an address "hf://user/repo@revision", or that of a
-            file of published weights, "https://...", which is converted.
+        where: "bundled", or an address "hf://user/repo@revision", or that of
+            a file, "https://...". What is there and no preset of this package
+            is converted.
         parameters: Number of parameters.
         licence: Licence of the weights, and the terms of the data.
-        files: `{"sha256": ..., "size": ...}` of each file, by name.
+        files: `{"sha256": ..., "size": ...}` of each file, by name. Of
+            published weights, each of the two, and `git_blob`, which git
+            knows the file by, may be "unknown" or missing.
         metadata: Everything else that the preset says about itself; of
-            published weights `arguments`, those that the file does not tell.
+            published weights `state`, what was verified, and `arguments`,
+            those that the file does not tell.
         parts: Numbers of parameters of its optional parts, by name.
+        alias_of: The entry that this is another name of, or nothing.
     """
 
     name: str
@@ -50,11 +55,12 @@ class PresetEntry:
     files: dict
     metadata: dict
     parts: dict = dataclasses.field(default_factory=dict)
+    alias_of: str = ""
 
     @property
-    def is_published_file(self) -> bool:
+    def is_converted(self) -> bool:
         """Whether it is made of weights that another program wrote."""
-        return self.where.startswith("https://")
+        return self.where != BUNDLED and METADATA_FILE not in self.files
 
     @property
     def directory(self) -> pathlib.Path:
@@ -121,8 +127,8 @@ def preset_info(name: str) -> dict:
 
     Returns:
         The fields of the registry's entry: name, class_name, description,
-        where, parameters, licence, files (with SHA-256 and size), metadata
-        and parts (numbers of parameters by name).
+        where, parameters, licence, files (with SHA-256 and size), metadata,
+        parts (numbers of parameters by name) and alias_of.
 
     Raises:
         UnknownPresetError: If there is no preset of that name.
@@ -159,10 +165,17 @@ def registry() -> dict[str, PresetEntry]:
 @functools.lru_cache(maxsize=4)
 def _read_registry(path: pathlib.Path) -> dict[str, PresetEntry]:
     content = json.loads(path.read_text(encoding="utf-8"))
-    return {
-        name: PresetEntry(name=name, **fields)
-        for name, fields in content.items()
-    }
+    return {name: _read_entry(name, content) for name in content}
+
+
+def _read_entry(name, content) -> PresetEntry:
+    """An entry; one with `alias_of` says only what differs."""
+    fields = content[name]
+    inherited = content.get(fields.get("alias_of"), {})
+    metadata = {**inherited.get("metadata", {}), **fields.get("metadata", {})}
+    return PresetEntry(
+        name=name, **{**inherited, **fields, "metadata": metadata}
+    )
 
 
 def unpublished_recipes() -> list[str]:

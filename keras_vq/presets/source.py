@@ -81,6 +81,18 @@ def open_source(
     raise AssertionError(preset)
 
 
+def fetched(
+    preset: str | os.PathLike, load_weights: bool, load_parts: bool
+) -> str | os.PathLike:
+    """The local path of what an address of the Hub means.
+
+    Anything else is given back as it is.
+    """
+    if isinstance(preset, str) and preset.startswith(hub.HUB_PREFIX):
+        return hub.fetch(preset, load_weights, load_weights and load_parts)
+    return preset
+
+
 def published_path(preset: str | os.PathLike) -> pathlib.Path | None:
     """The path of weights of another program, None for anything else."""
     from keras_vq.convert.weight_file import is_diffusers_directory
@@ -136,7 +148,7 @@ def _open_entry(name: str, load_weights: bool, load_parts: bool) -> Source:
     entry = get_entry(name)
     if entry.where == BUNDLED:
         directory = entry.directory
-    elif entry.is_published_file:
+    elif entry.is_converted:
         from keras_vq.convert.named import converted
 
         return _open_directory(converted(entry))

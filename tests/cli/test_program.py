@@ -96,6 +96,25 @@ def test_info(program, known, by_name):
     assert description["files"]["model.weights.h5"] == files["model.weights.h5"]
 
 
+def test_info_of_weights_that_are_elsewhere(program, monkeypatch, tmp_path):
+    """Nothing is fetched to describe them."""
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    status, text, error = program("info", "vqvae2_ffhq")
+    assert (status, error) == (0, "")
+    for part in (
+        "directory: fetched at the first use",
+        "where: https://github.com/rosinality/vq-vae-2-pytorch/raw/ef5f67c46f9",
+        "class: keras_vq>VQVAE2",
+        "  state: verified on a file of this layout\n",
+        "  vqvae_560.pt  unknown bytes  sha256 unknown  git_blob a71304f01e98",
+        "    inplace_relu_residual: True\n",
+    ):
+        assert part in text
+    description = json.loads(program("info", "vqvae2_ffhq", "--json")[1])
+    assert description["parameters"] == 1_454_403
+    assert not list(tmp_path.iterdir())
+
+
 def test_info_of_an_unknown_name(fails, known):
     message = fails("info", "vqvae_tset")
     assert "Did you mean 'vqvae_test'?" in message

@@ -1,8 +1,11 @@
 """A small model saved once, and copies of it that a test may damage."""
 
+import contextlib
 import json
 import shutil
+import socket
 
+import hub_server
 import keras
 import numpy as np
 import preset_models
@@ -55,3 +58,42 @@ def reseal():
         path.write_text(json.dumps(content))
 
     return write
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """Function of a directory that puts it on the Hub as "user/repo"."""
+    constants = pytest.importorskip("huggingface_hub.constants")
+    running = contextlib.ExitStack()
+
+    def start(directory):
+        server = running.enter_context(hub_server.serve(directory))
+        template = server.address + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "ENDPOINT", server.address)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        return server
+
+    with running:
+        yield start
+
+
+@pytest.fixture
+def no_sockets(monkeypatch):
+    """Counts the connections that are tried, and refuses them."""
+    tried = []
+
+    def refuse(self, address):
+        tried.append(address)
+        raise OSError(101, "Network is unreachable")
+
+    def unknown(host, *args, **kwargs):
+        tried.append(host)
+        raise socket.gaierror(-3, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    return tried

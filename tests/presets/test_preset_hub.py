@@ -1,39 +1,46 @@
 """Presets from the Hub: a loopback server, the cache, and no connection."""
 
-import hashlib
-import http.server
-import socket
 import sys
-import threading
 import time
 
 import numpy as np
 import pytest
+from hub_server import COMMIT
 from preset_models import OtherModel, TinyModel
 
 from keras_vq import presets
-from keras_vq.presets import hub, load_preset
-
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-MOVED = "89abcdef0123456789abcdef0123456789abcdef"
+from keras_vq.presets import load_preset
+from keras_vq.presets.hub import Address, parse_address
 
 
 @pytest.mark.parametrize(
     "address, expected",
     [
-        ("hf://user/repo", ("user/repo", None)),
-        ("hf://user/repo@v1.0", ("user/repo", "v1.0")),
-        ("hf://a-b/c_d.e@refs/pr/1", ("a-b/c_d.e", "refs/pr/1")),
-        (f"hf://user/repo@{COMMIT}", ("user/repo", COMMIT)),
+        ("hf://user/repo", ("user/repo", "", None)),
+        ("hf://user/repo@v1.0", ("user/repo", "", "v1.0")),
+        ("hf://a-b/c_d.e@refs/pr/1", ("a-b/c_d.e", "", "refs/pr/1")),
+        (f"hf://user/repo@{COMMIT}", ("user/repo", "", COMMIT)),
+        ("hf://a/b/c", ("a/b", "c", None)),
+        ("hf://a/b/c/d.ckpt@v1", ("a/b", "c/d.ckpt", "v1")),
     ],
 )
 def test_addresses(address, expected):
-    assert hub.parse_address(address) == expected
+    assert parse_address(address) == Address(*expected)
+    assert str(parse_address(address)) == address
 
 
 @pytest.mark.parametrize(
     "address",
-    ["hf://", "hf://user", "hf://a/b/c", "hf://a/b@", "hf://a b/c", "hf:///b"],
+    [
+        "hf://",
+        "hf://user",
+        "hf://a/b/",
+        "hf://a/b//c",
+        "hf://a/b/../c",
+        "hf://a/b@",
+        "hf://a b/c",
+        "hf:///b",
+    ],
 )
 def test_malformed_addresses(address):
     with pytest.raises(presets.PresetError, match="hf://user/repository"):
@@ -54,96 +61,9 @@ def test_without_the_client(monkeypatch):
         load_preset(TinyModel, "hf://user/repo")
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    """As much of the Hub as one file of a repository needs."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_HEAD(self):
-        self.answer(with_body=False)
-
-    def do_GET(self):
-        self.answer(with_body=True)
-
-    def answer(self, with_body):
-        self.server.log.append(f"{self.command} {self.path}")
-        head, status, body = self.server.find(self.path)
-        self.send_response(status)
-        for name, value in head.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if with_body:
-            self.wfile.write(body)
-
-    def log_message(self, *args):
-        pass
-
-
-class Server(http.server.ThreadingHTTPServer):
-    def __init__(self, directory):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.directory = directory
-        self.commit = COMMIT
-        self.log = []
-        self.address = f"http://127.0.0.1:{self.server_port}"
-
-    def find(self, path):
-        if "/resolve/" not in path:
-            return {}, 404, b""
-        user, repository, resolve, revision, name = path[1:].split("/", 4)
-        if (user, repository) == ("gated", "repo"):
-            return {"X-Error-Code": "GatedRepo"}, 403, b""
-        if (user, repository, resolve) != ("user", "repo", "resolve"):
-            return {"X-Error-Code": "RepoNotFound"}, 404, b""
-        if revision not in ("main", "v1", COMMIT, MOVED):
-            return {"X-Error-Code": "RevisionNotFound"}, 404, b""
-        head = {"X-Repo-Commit": self.commit}
-        file = self.directory / name
-        if not file.is_file():
-            return {**head, "X-Error-Code": "EntryNotFound"}, 404, b""
-        body = file.read_bytes()
-        head["ETag"] = f'"{hashlib.sha1(body).hexdigest()}"'
-        return head, 200, body
-
-
 @pytest.fixture
-def server(preset, tmp_path, monkeypatch):
-    constants = pytest.importorskip("huggingface_hub.constants")
-    server = Server(preset)
-    template = server.address + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(constants, "ENDPOINT", server.address)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    thread = threading.Thread(
-        target=server.serve_forever, args=(0.01,), daemon=True
-    )
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
-@pytest.fixture
-def no_sockets(monkeypatch):
-    """Counts the connections that are tried, and refuses them."""
-    tried = []
-
-    def refuse(self, address):
-        tried.append(address)
-        raise OSError(101, "Network is unreachable")
-
-    def unknown(host, *args, **kwargs):
-        tried.append(host)
-        raise socket.gaierror(-3, "Temporary failure in name resolution")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    return tried
+def server(hub, preset):
+    return hub(preset)
 
 
 def test_a_preset_is_downloaded_once_and_checked(server, tiny_model, images):

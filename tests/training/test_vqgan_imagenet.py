@@ -221,10 +221,15 @@ def test_recipe_trains_at_reduced_size(
     assert np.isfinite(results["evaluation"]["psnr_db"])
 
 
-def test_there_are_no_weights_yet(capsys):
-    with pytest.raises(ValueError, match="train vqgan_imagenet"):
-        keras_vq.models.VQGAN.from_preset("vqgan_imagenet")
+def test_the_name_means_the_weights_of_others(capsys):
+    """The recipe, which the tests above train by its name, has none yet."""
+    info = keras_vq.presets.preset_info("vqgan_imagenet")
+    assert info["alias_of"] == "vqgan_imagenet_f16_16384"
+    with pytest.raises(ValueError, match="train vqvae2_imagenet"):
+        keras_vq.models.VQVAE2.from_preset("vqvae2_imagenet")
     assert keras_vq.cli.main(["list"]) == 0
     lines = capsys.readouterr().out.splitlines()
+    (row,) = (x for x in lines if x.startswith("vqgan_imagenet "))
+    assert row.endswith("[verified on a file of this layout]")
     (line,) = (x for x in lines if x.startswith("Recipes without weights"))
-    assert "vqgan_imagenet" in line and "vqvae_cifar" not in line
+    assert "vqvae2_imagenet" in line and "vqgan_imagenet," not in line
