@@ -106,7 +106,7 @@ def _print(description: dict) -> None:
         if key == "files":
             print("files:")
             for name, entry in value.items():
-                facts = [f"{_plain(entry['size'])} bytes"]
+                facts = [f"{_plain(entry.get('size', 'unknown'))} bytes"]
                 facts += [
                     f"{key} {value}"
                     for key, value in entry.items()

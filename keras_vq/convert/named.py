@@ -5,7 +5,6 @@ makes a preset of the file, in the cache, and whatever asks for the name from
 then on finds that preset, without any connection.
 """
 
-import dataclasses
 import hashlib
 import pathlib
 import warnings
@@ -18,7 +17,7 @@ from keras_vq.models import VQAutoencoder
 from keras_vq.presets import hub
 from keras_vq.presets.errors import PresetError, PresetUnavailableError
 from keras_vq.presets.manifest import METADATA_FILE
-from keras_vq.presets.registry import PresetEntry
+from keras_vq.presets.registry import PresetEntry, get_entry
 from keras_vq.presets.saving import save_preset
 
 
@@ -79,9 +78,7 @@ def converted_directory(entry: PresetEntry) -> pathlib.Path:
 
 def _original(entry) -> PresetEntry:
     """Two names of the same weights share one preset."""
-    return dataclasses.replace(
-        entry, name=entry.alias_of or entry.name, alias_of=""
-    )
+    return get_entry(entry.alias_of) if entry.alias_of else entry
 
 
 def _files(entry) -> list[PublishedFile]:

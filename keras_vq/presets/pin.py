@@ -52,7 +52,7 @@ def pin(name: str, directory: pathlib.Path, where: str = BUNDLED) -> dict:
         parts=parts_of(manifest),
     )
     fields = dataclasses.asdict(entry)
-    del fields["name"]
+    del fields["name"], fields["alias_of"]
     return fields
 
 

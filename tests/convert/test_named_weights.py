@@ -102,6 +102,13 @@ def entries(tmp_path, monkeypatch):
     registry._read_registry.cache_clear()
 
 
+def assert_same(model, other):
+    for mine, its in zip(
+        model.decoder.weights, other.decoder.weights, strict=True
+    ):
+        np.testing.assert_array_equal(mine, its)
+
+
 def test_without_a_published_hash_it_is_said_once(cache, entries):
     """A file that was put where the error says, under two names."""
     pytest.importorskip("huggingface_hub")
@@ -126,8 +133,7 @@ def test_without_a_published_hash_it_is_said_once(cache, entries):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         other = VQGAN.from_preset("vqgan_imagenet_f16_16384")
-    images = np.zeros((1, 16, 16, 3), "float32")
-    np.testing.assert_array_equal(model(images), other(images))
+    assert_same(model, other)
     (directory,) = cache.iterdir()
     facts = json.loads((directory / "metadata.json").read_text())["metadata"]
     assert facts["converted_from"] == {
@@ -146,9 +152,7 @@ def test_a_directory_of_diffusers(cache, entries):
     write("diffusers", arrays_of("diffusers"), folder)
     with pytest.warns(UserWarning, match="none is known"):
         model = VQGAN.from_preset("amused_256")
-    direct = VQGAN.from_preset(folder)
-    images = np.zeros((1, 16, 16, 3), "float32")
-    np.testing.assert_array_equal(model(images), direct(images))
+    assert_same(model, VQGAN.from_preset(folder))
 
 
 def test_a_file_that_git_knows(cache, entries):

@@ -11,11 +11,9 @@ from preset_models import TinyModel
 from keras_vq import presets
 from keras_vq.models import VQGAN
 from keras_vq.presets import load_preset
-from tests.convert import golden_weights as golden
 from tests.convert.layout_files import arrays_of, write
 
 PLAIN = {"discriminator": None, "perceptual_loss": None}
-VALUES = golden.read()
 
 
 @pytest.fixture(scope="session")
@@ -51,15 +49,13 @@ def repository(tmp_path, written):
     return add
 
 
-def assert_shows(model, layout="taming"):
-    """That it has the weights of the file."""
+def assert_loaded(model, layout="taming"):
+    """That it has the weights of the file; what they do is tested there."""
     assert type(model) is VQGAN
-    wanted = VALUES[layout]
-    codes = model.encode(golden.images())
-    np.testing.assert_array_equal(codes, wanted["codes"][0])
-    images = np.array(wanted["images"])
-    error = np.abs(np.asarray(model(golden.images())) - images).max()
-    assert error < 1e-4 * np.abs(images).max()
+    kernel = arrays_of(layout)["decoder.conv_out.weight"]
+    np.testing.assert_array_equal(
+        model.decoder.get_layer("conv_out").kernel, kernel.transpose(2, 3, 1, 0)
+    )
 
 
 def gets(server):
@@ -80,7 +76,7 @@ def test_diffusers_in_a_folder(hub, repository, request):
     (root / "unet").mkdir()
     (root / "unet" / "big.bin").touch()
     server = hub(root)
-    assert_shows(VQGAN.from_preset("hf://user/repo/vqvae", **PLAIN))
+    assert_loaded(VQGAN.from_preset("hf://user/repo/vqvae", **PLAIN))
     assert gets(server) == [
         "vqvae/config.json",
         "vqvae/diffusion_pytorch_model.safetensors",
@@ -89,10 +85,10 @@ def test_diffusers_in_a_folder(hub, repository, request):
     assert fresh.quantizer.codebook_size == 24 and gets(server) == []
     tried = request.getfixturevalue("no_sockets")
     model = VQGAN.from_preset(f"hf://user/repo/vqvae@{COMMIT}", **PLAIN)
-    assert_shows(model)
+    assert_loaded(model)
     assert tried == []
     # The present commit is only known by asking, which is tried at first.
-    assert_shows(VQGAN.from_preset("hf://user/repo/vqvae", **PLAIN))
+    assert_loaded(VQGAN.from_preset("hf://user/repo/vqvae", **PLAIN))
     assert tried
 
 
@@ -100,14 +96,14 @@ def test_flax_comes_before_other_files(hub, repository):
     root = repository("flax")
     (root / "pytorch_model.bin").touch()
     server = hub(root)
-    assert_shows(VQGAN.from_preset("hf://user/repo", **PLAIN))
+    assert_loaded(VQGAN.from_preset("hf://user/repo", **PLAIN))
     assert gets(server) == ["flax_model.msgpack"]
 
 
 def test_the_only_file_of_weights(hub, repository):
     root = repository("taming", "vq.safetensors")
     server = hub(root)
-    assert_shows(VQGAN.from_preset("hf://user/repo@v1", **PLAIN))
+    assert_loaded(VQGAN.from_preset("hf://user/repo@v1", **PLAIN))
     assert gets(server) == ["vq.safetensors"]
 
 
@@ -122,11 +118,11 @@ def test_one_of_several_files_is_named(hub, repository, request):
         assert f"'hf://user/repo/{name}@v1'" in str(error.value)
     assert gets(server) == []
     model = VQGAN.from_preset("hf://user/repo/b.safetensors@v1", **PLAIN)
-    assert_shows(model, "llamagen")
+    assert_loaded(model, "llamagen")
     assert gets(server) == ["b.safetensors"]
     request.getfixturevalue("no_sockets")
     address = f"hf://user/repo/b.safetensors@{COMMIT}"
-    assert_shows(VQGAN.from_preset(address, **PLAIN), "llamagen")
+    assert_loaded(VQGAN.from_preset(address, **PLAIN), "llamagen")
     with pytest.raises(presets.PresetUnavailableError) as error:
         VQGAN.from_preset(f"hf://user/repo/a.safetensors@{COMMIT}")
     assert "Needed: a.safetensors." in str(error.value)
@@ -181,7 +177,7 @@ def test_offline_by_environment(hub, repository, monkeypatch, request):
     constants = sys.modules["huggingface_hub.constants"]
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     tried = request.getfixturevalue("no_sockets")
-    assert_shows(VQGAN.from_preset("hf://user/repo", **PLAIN))
+    assert_loaded(VQGAN.from_preset("hf://user/repo", **PLAIN))
     assert tried == []
 
 
