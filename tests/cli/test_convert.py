@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 import keras_vq
+from keras_vq.presets import hub
 
 SAMPLES = (
     pathlib.Path(__file__)
@@ -51,6 +52,21 @@ def test_convert(program, fails, checkpoint, tmp_path):
     assert program("convert", checkpoint, target, "--overwrite")[0] == 0
     status, output, _ = program("info", target)
     assert "layout: swasun" in output
+
+
+def test_an_address_on_the_hub(program, checkpoint, tmp_path, monkeypatch):
+    asked = []
+
+    def fetch(address):
+        asked.append(address)
+        return checkpoint
+
+    monkeypatch.setattr(hub, "fetch", fetch)
+    address, target = "hf://user/repo/model.pth@v1", tmp_path / "converted"
+    status, output, _ = program("convert", address, target)
+    assert (status, asked) == (0, [address])
+    assert output.startswith(f"{address}: VQ-VAE of swasun")
+    assert f"file: {address}\n" in program("info", target)[1]
 
 
 def test_bad_files(fails, tmp_path):
