@@ -40,7 +40,7 @@ RECIPE = Recipe(
     train_data=tiny_imagenet.train_data,
     validation_data=tiny_imagenet.validation_data,
     evaluation_set=tiny_imagenet.evaluation_set,
-    steps=15_000,
+    steps=10_000,
     batch_size=32,
     # At 1e-3 the coarse level falls out of use: the fine one outruns it.
     optimizer=AdamPlan(3e-4, warmup_steps=100),
