@@ -141,6 +141,19 @@ def vqvae2(quantizer=None, **arguments):
     )
 
 
+def lively_vqvae2(quantizer=None, **arguments):
+    """A `vqvae2` whose deepest kernels move within some steps of SGD.
+
+    As they start, gradients shrink from layer to layer: to say that two runs
+    are equal would say little of what stands between the levels.
+    """
+    model = vqvae2(quantizer, **arguments)
+    for variable in model.trainable_variables:
+        if variable.name == "kernel":
+            variable.assign(1.5 * variable)
+    return model
+
+
 def smooth_vqgan(adversarial=None, **arguments):
     """A VQGAN whose losses have no kinks, with attention.
 

@@ -11,7 +11,7 @@ import sys
 import keras
 import numpy as np
 import tensorflow as tf
-from networks import decoder, encoder, images, smooth_vqgan, vqvae2
+from networks import decoder, encoder, images, lively_vqvae2, smooth_vqgan
 from replicas import compile_model, values, variables
 from workers_harness import report
 
@@ -30,7 +30,7 @@ def build(optimizer, kind):
     if kind == "vqgan":
         model = smooth_vqgan({"lecam_weight": 0.1}, quantizer=codes())
     elif kind == "vqvae2":
-        model = vqvae2(codes)
+        model = lively_vqvae2(codes)
     else:
         model = VQAutoencoder(encoder(), codes(), decoder())
     if optimizer == "sgd":
