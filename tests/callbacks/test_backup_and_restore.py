@@ -39,6 +39,7 @@ class _Fail(keras.callbacks.Callback):
             raise RuntimeError("the power is gone")
 
 
+@pytest.mark.soak
 def test_vqgan_goes_on_from_the_last_epoch(tmp_path):
     whole, _ = _train(tmp_path / "whole", 0)
     with pytest.raises(RuntimeError, match="power"):

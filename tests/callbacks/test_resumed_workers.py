@@ -3,6 +3,7 @@
 import json
 import signal
 
+import pytest
 import workers_harness
 
 SCRIPT = str(workers_harness.ROOT / "tests" / "workers" / "interrupted.py")
@@ -35,6 +36,7 @@ def assert_as_if_nothing_had_happened(resumed, whole, steps=STEPS):
         assert not different
 
 
+@pytest.mark.soak
 def test_both_workers_killed(tmp_path):
     """As `make soak` does it at random moments, and with one of them."""
     resumed, whole = tmp_path / "resumed", tmp_path / "whole"

@@ -117,6 +117,7 @@ def test_fraction_of_the_steps():
     assert record.changes == [GENERATOR, GENERATOR, both, both]
 
 
+@pytest.mark.soak
 def test_several_steps_an_execution():
     """A phase begins with the first execution that lies in it wholly."""
     adversarial = {"discriminator_start": 1}

@@ -73,9 +73,8 @@ def test_the_command(preset, folder, tmp_path, monkeypatch):
         assert figures["codes_changed"] == 0
 
 
-@pytest.mark.parametrize(
-    "fresh", [pytest.param(False, marks=pytest.mark.soak), True]
-)
+@pytest.mark.soak
+@pytest.mark.parametrize("fresh", [False, True])
 def test_what_stays(preset, folder, fresh, monkeypatch):
     monkeypatch.setattr(fine_tuning, "PRETRAINING_STEPS", 2)
     monkeypatch.setattr(fine_tuning, "BATCH_SIZE", 2)
