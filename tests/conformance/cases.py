@@ -198,7 +198,7 @@ _PHASES = {"discriminator_start": 1, "pretraining_steps": 1, "warmup_steps": 2}
 MODELS = [
     ModelCase("vqvae", _vqvae()),
     ModelCase("vqvae-grey-paper", _vqvae(channels=1, **_PAPER), channels=1),
-    ModelCase("vqvae-kumar", _vqvae(**_KUMAR), couples_images=True, slow=True),
+    ModelCase("vqvae-kumar", _vqvae(**_KUMAR), couples_images=True),
     ModelCase(
         "vqvae-five-channels-factor-8",
         _vqvae(channels=5, downsample_factor=8, share_residual_blocks=True),
