@@ -1,10 +1,11 @@
-"""The same run without its discriminator, beside it."""
+"""A run that another one is compared with: its baseline."""
 
 import json
 import pathlib
 
 import numpy as np
 
+from keras_vq.models import VQAutoencoder
 from keras_vq.presets import load_preset
 from keras_vq.utils.images import image_grid, write_png
 
@@ -13,10 +14,10 @@ _COMMON = ("steps", "batch_size", "seed", "optimizer", "weight_ema")
 
 
 def add_baseline(results: dict, model, run, evaluation) -> None:
-    """Puts the figures of a run without the discriminator into the results.
+    """Puts the figures of the baseline into the results.
 
-    Also writes `comparison.png`: samples, what the run without made of them,
-    and what this one made, row by row.
+    Also writes `comparison.png`: samples, what the baseline made of them, and
+    what this run made, row by row.
 
     Args:
         results: Results of this run, which are added to.
@@ -26,26 +27,27 @@ def add_baseline(results: dict, model, run, evaluation) -> None:
 
     Raises:
         FileNotFoundError: If the other run has not been finished.
-        ValueError: If it is no such run.
+        ValueError: If the two cannot be compared.
     """
     other = read_baseline(
         run.baseline, results["training"], results["evaluation"]["protocol"]
     )
-    results["without_discriminator"] = {
-        "evaluation": other["evaluation"],
-        "training": other["training"],
+    results["baseline"] = {
+        name: other[name]
+        for name in ("name", "parameters", "evaluation", "training")
     }
     images = evaluation.set.samples
     if images is None:
         images = evaluation.set.images
-    without = load_preset(type(model), run.baseline / "preset")
-    sheet = compare(images[:8], without, model, evaluation.batch_size)
+    baseline = load_preset(VQAutoencoder, run.baseline / "preset")
+    sheet = compare(
+        images[:8], baseline, model, batch_size=evaluation.batch_size
+    )
     write_png(run.output_dir / "comparison.png", sheet)
 
 
-def compare(images, without, model, batch_size: int = 8) -> np.ndarray:
-    """A row of images, and one of what each of two models makes of them."""
-    models = (without, model)
+def compare(images, *models, batch_size: int = 8) -> np.ndarray:
+    """A row of images, and one of what each of some models makes of them."""
     rows = [images, *(_reconstructed(m, images, batch_size) for m in models)]
     return image_grid(np.concatenate(rows), columns=len(images), scale=2)
 
@@ -53,7 +55,10 @@ def compare(images, without, model, batch_size: int = 8) -> np.ndarray:
 def read_baseline(
     directory: pathlib.Path, training: dict, protocol: str
 ) -> dict:
-    """The results of the other run.
+    """The results of the baseline.
+
+    That of a run with a discriminator is the same run without; that of another
+    is any that learned alike, such as a variant of the recipe.
 
     Args:
         directory: Its output directory.
@@ -63,10 +68,11 @@ def read_baseline(
 
     Raises:
         FileNotFoundError: If the other run has not been finished.
-        ValueError: If it is no such run, or this one has no discriminator
-            either.
+        ValueError: If it is no such run, or this one could have had a
+            discriminator and has none either.
     """
-    if training.get("discriminator_start") is None:
+    adversarial = "discriminator_start" in training
+    if adversarial and training["discriminator_start"] is None:
         raise ValueError(
             "--baseline is for a run with a discriminator, to be compared "
             "with the same run without. Received: a run without"
@@ -80,15 +86,16 @@ def read_baseline(
     other = json.loads(path.read_text())
     theirs = other["training"]
     differ = [n for n in _COMMON if training[n] != theirs.get(n)]
-    if theirs.get("discriminator_start", 0) is not None:
+    if adversarial and theirs.get("discriminator_start", 0) is not None:
         differ.append("discriminator_start")
     if protocol != other["evaluation"]["protocol"]:
         differ.append("protocol")
     if differ:
         raise ValueError(
-            "--baseline names the same run --without-discriminator, measured "
-            f"in the same way. Received: {directory}, which differs in "
-            f"{', '.join(differ)}"
+            "--baseline names a run that learned and was measured alike; that "
+            "of a run with a discriminator is the same run "
+            f"--without-discriminator. Received: {directory}, which differs "
+            f"in {', '.join(differ)}"
         )
     return other
 

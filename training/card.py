@@ -33,16 +33,15 @@ This card is written by the training command from `results.json`.
 """
 
 _COMPARISON = """
-## With and without the discriminator
+## {title}
 
 {figures}
 
-![Images, without, with the discriminator](comparison.png)
+![Images, {other}, {own}](comparison.png)
 
-*From above: images, the run without, the run with the discriminator.*
+*From above: images, {other}, {own}.*
 
-Both runs have the same first {discriminator_start} steps, from which they \
-went on with the same data for the other {rest}.
+{fairness}
 """
 
 # Title, name in the results, and how the value is written. Arrows say what is
@@ -65,7 +64,7 @@ def write_card(results: dict) -> str:
     Args:
         results: Dict with `evaluation`, `training` and the facts of the
             recipe, as the launcher writes it to results.json; with
-            `without_discriminator` the card compares both runs.
+            `baseline` the card compares both runs.
 
     Returns:
         Markdown.
@@ -109,19 +108,34 @@ def by_level(value, form: str = "{}") -> str:
 
 
 def _comparison(results):
-    if "without_discriminator" not in results:
+    if "baseline" not in results:
         return ""
-    training = results["training"]
-    start = training["discriminator_start"]
+    baseline, training = results["baseline"], results["training"]
+    start = training.get("discriminator_start")
+    if start is not None:
+        title = "With and without the discriminator"
+        other, own = "without", "with"
+        fairness = (
+            f"Both runs have the same first {start} steps, from which they "
+            "went on with the same data for the other "
+            f"{training['steps'] - start}."
+        )
+    else:
+        title = f"Beside {baseline['name']}"
+        other, own = baseline["name"], results["name"]
+        fairness = (
+            f"Both took as many steps of as many images; {other} has "
+            f"{baseline['parameters']:,} parameters. Its command: "
+            f"`{baseline['training']['command']}`."
+        )
     return _COMPARISON.format(
+        title=title,
+        other=other,
+        own=own,
+        fairness=fairness,
         figures=_table(
-            {
-                "without": results["without_discriminator"]["evaluation"],
-                "with": results["evaluation"],
-            }
+            {other: baseline["evaluation"], own: results["evaluation"]}
         ),
-        discriminator_start=start,
-        rest=training["steps"] - start,
     )
 
 
@@ -136,6 +150,8 @@ def _optimization(training):
         ).format(**training)
     elif "discriminator_start" in training:
         text += "; the discriminator took no part"
+    if training.get("dtype", "float32") != "float32":
+        text += f", in {training['dtype']}"
     if training["weight_ema"]:
         text += f"; weights averaged with momentum {training['weight_ema']}"
     return f"{text}."

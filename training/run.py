@@ -54,8 +54,8 @@ class Run:
         stop_after: Steps after which the run stops, to be resumed later; None:
             it goes on to the end.
         save_every: Steps between two checkpoints.
-        baseline: Output directory of a run without the discriminator, whose
-            figures the model card puts beside this run's; or None.
+        baseline: Output directory of another run, whose figures the model
+            card puts beside this run's; or None. See `baseline.py`.
         tensorboard: Whether to write TensorBoard logs.
         jit_compile: Whether to compile the step with XLA.
         command: The command line, for results.json.

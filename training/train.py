@@ -108,14 +108,12 @@ def _changed(recipe, parsed):
         if (value := getattr(parsed, name)) is not None
     }
     if recipe.discriminator_optimizer is None and (
-        parsed.without_discriminator
-        or parsed.baseline
-        or "discriminator_start" in changes
+        parsed.without_discriminator or "discriminator_start" in changes
     ):
         raise CommandError(
             f"{recipe.name} is trained without a discriminator in any case. "
-            "Leave --without-discriminator, --discriminator-start and "
-            "--baseline out"
+            "Leave --without-discriminator and --discriminator-start "
+            "out"
         )
     if parsed.without_discriminator:
         changes["discriminator_start"] = None
@@ -220,8 +218,9 @@ def _parser():
     parser.add_argument(
         "--baseline",
         metavar="DIRECTORY",
-        help="output directory of the same run --without-discriminator: its "
-        "figures come beside this run's in results and model card",
+        help="output directory of a run to compare this one with, such as the "
+        "same --without-discriminator, or another variant: its figures come "
+        "beside this run's in results and model card",
     )
     parser.add_argument(
         "--steps-per-epoch",

@@ -145,7 +145,7 @@ def test_results_compare_both_runs(both):
     other = json.loads(
         (both["without"].output_dir / "results.json").read_text()
     )
-    compared = results["without_discriminator"]
+    compared = results["baseline"]
     assert compared["evaluation"] == other["evaluation"]
     assert other["training"]["discriminator_start"] is None
     assert results["training"]["discriminator_start"] == 4
@@ -189,10 +189,10 @@ def test_results_are_written_whatever_the_baseline_became(both, tmp_path):
             run_module.train(RECIPE, run)
     results = json.loads((run.output_dir / "results.json").read_text())
     assert results["evaluation"] == both["results"]["evaluation"]
-    assert "without_discriminator" not in results
+    assert "baseline" not in results
     # The same command again: all that is left to do is done.
     again = run_module.train(RECIPE, run)
-    assert "without_discriminator" in again
+    assert "baseline" in again
     assert json.loads((run.output_dir / "results.json").read_text()) == again
 
 

@@ -108,7 +108,7 @@ def test_one_level_of_nearly_the_same_bits():
         assert getattr(recipe, name) == getattr(other, name)
 
 
-def test_trains_on_a_folder_of_pictures(tmp_path, monkeypatch):
+def test_trains_beside_another_model(tmp_path, monkeypatch):
     _write_folder(tmp_path / "photos", _pictures(14))
     recipe = load_recipe("vqvae2_ffhq")
 
@@ -128,13 +128,24 @@ def test_trains_on_a_folder_of_pictures(tmp_path, monkeypatch):
         evaluation_set=lambda _: images,
         **{k: v for k, v in ffhq._data(32, 2).items() if k != "evaluation_set"},
     )
+
+    def build_other(recipe, dtype=None):
+        return keras_vq.models.VQVAE(
+            hidden_units=8, residual_units=4, codebook_size=32, codebook_dim=4
+        )
+
+    other = dataclasses.replace(reduced, build_model=build_other, name="other")
     monkeypatch.setattr(
         "keras_vq.training.recipe.load_recipe",
-        lambda name, variant=None: reduced,
+        lambda name, variant=None: other if variant else reduced,
     )
     words = ["vqvae2_ffhq", "--data-dir", str(tmp_path / "photos")]
-    words += ["--output-dir", str(tmp_path / "out"), "--batch-size", "4"]
-    words += ["--steps", "4", "--steps-per-epoch", "2"]
+    words += ["--batch-size", "4", "--steps", "4", "--steps-per-epoch", "2"]
+    one, out = str(tmp_path / "one"), str(tmp_path / "out")
+    assert (
+        train_module.main([*words, "--variant=x", f"--output-dir={one}"]) == 0
+    )
+    words += ["--output-dir", out, "--baseline", one]
     assert train_module.main(words) == 0
     results = json.loads((tmp_path / "out/results.json").read_text())
     figures = results["evaluation"]
@@ -145,5 +156,8 @@ def test_trains_on_a_folder_of_pictures(tmp_path, monkeypatch):
     card = (tmp_path / "out/README.md").read_text()
     used = " + ".join(map(str, figures["codes_used"]))
     assert f"{used} of 16 + 16" in card
+    assert "## Beside other" in card and "of 32 |" in card
+    assert results["baseline"]["evaluation"]["codebook_size"] == 32
+    assert (tmp_path / "out/comparison.png").stat().st_size > 0
     model = keras_vq.models.VQVAE2.from_preset(str(tmp_path / "out/preset"))
     assert [x.shape for x in model.encode(np.zeros((1, 32, 32, 3), "float32"))]
