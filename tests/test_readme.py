@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import keras_vq
+from keras_vq.training.card import by_level
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -72,6 +73,12 @@ def _check(number, names):
         assert names["model"].bits_per_image(32, 32) == 576.0
         history = names["model"].history.history
         assert {"val_loss", "val_psnr", "perplexity"} <= set(history)
+    if number == 3:
+        count = len(names["images"])
+        assert names["coarse"].shape == (count, 8, 8)
+        assert names["fine"].shape == (count, 16, 16)
+        assert names["restored"].shape == (count, 64, 64, 3)
+        assert names["model"].bits_per_level(64, 64) == [576.0, 2304.0]
     if number == 2:
         pixels = np.asarray(names["pixels"])
         assert pixels.dtype == np.uint8 and pixels.shape[1:] == (32, 32, 3)
@@ -102,30 +109,47 @@ def test_commands_run(folder):
     assert len(list((folder / "restored").rglob("*.png"))) == 24
 
 
-def test_table_of_presets_has_the_measured_figures():
-    path = ROOT / "applications" / "vqvae_cifar" / "results.json"
+BUNDLED = {"vqvae_cifar": 2000, "vqvae2_tiny_imagenet": 5000}
+
+
+def test_table_lists_every_bundled_preset():
+    folders = ROOT.glob("applications/*/preset/metadata.json")
+    assert {folder.parents[1].name for folder in folders} == set(BUNDLED)
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_table_of_presets_has_the_measured_figures(name):
+    path = ROOT / "applications" / name / "results.json"
     results = json.loads(path.read_text(encoding="utf-8"))
     figures = results["evaluation"]
-    bits = figures["bits_per_image"]
-    side = int((bits / np.log2(figures["codebook_size"])) ** 0.5)
+    sizes = _levels(figures["codebook_size"])
+    bits = _levels(figures.get("bits_per_level", figures["bits_per_image"]))
+    maps = []
+    for number, size in zip(bits, sizes, strict=True):
+        side = int((number / np.log2(size)) ** 0.5)
+        maps.append(f"{side}x{side} of {size}")
     row = " | ".join(
         [
-            "| vqvae_cifar",
-            f"{side}x{side} of {figures['codebook_size']}",
-            f"{bits:.0f}",
+            f"| [{name}](applications/{name}/README.md)",
+            by_level(maps),
+            f"{sum(bits):.0f}",
             f"{results['parameters'] / 1e6:.2f} M",
             f"{figures['psnr_db']:.2f} dB",
             f"{figures['ssim']:.3f}",
-            f"{figures['codes_used']}",
-            f"{figures['perplexity']:.0f} |",
+            by_level(figures["codes_used"]),
+            f"{by_level(figures['perplexity'], '{:.0f}')} |",
         ]
     )
     # The registry, `keras-vq list` and `info` say the same.
-    info = keras_vq.presets.preset_info("vqvae_cifar")
+    info = keras_vq.presets.preset_info(name)
     assert info["parameters"] == results["parameters"]
     assert info["metadata"]["evaluation"] == figures
-    assert figures["images"] == 2000
+    assert figures["images"] == BUNDLED[name]
     assert row in README, f"The row should be:\n{row}"
+
+
+def _levels(value):
+    return value if isinstance(value, list) else [value]
 
 
 def test_links_to_files_work():

@@ -158,11 +158,16 @@ def test_the_wheel_holds_everything_and_no_more(wheel):
             expected.add(f"{package.replace('.', '/')}/{inner}")
     applications = "keras_vq/applications"
     application = f"{applications}/vqvae_cifar"
+    second = f"{applications}/vqvae2_tiny_imagenet"
     expected |= {
         f"{applications}/vqgan_imagenet/README.md",
         f"{applications}/vqvae2_ffhq/README.md",
         f"{applications}/vqvae2_imagenet/README.md",
-        f"{applications}/vqvae2_tiny_imagenet/README.md",
+        f"{second}/README.md",
+        f"{second}/results.json",
+        f"{second}/preset/config.json",
+        f"{second}/preset/metadata.json",
+        f"{second}/preset/model.weights.h5",
         f"{applications}/vqgan_tiny_imagenet/README.md",
         f"{applications}/vqgan_tiny_imagenet/samples/README.md",
         f"{applications}/vqgan_tiny_imagenet/samples/samples.png",
