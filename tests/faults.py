@@ -16,7 +16,7 @@ from networks import decoder, images
 from replicas import compile_model, values, variables
 
 from keras_vq.layers import EMAVectorQuantizer
-from keras_vq.models import PatchGAN, VQAutoencoder
+from keras_vq.models import VQVAE2, PatchGAN, VQAutoencoder, vqvae2
 from keras_vq.models.vqgan_networks import VQGANNetworks
 
 # Values that no image has, exact in all policies.
@@ -34,8 +34,9 @@ FAULTS = {
 }
 # Of the discriminator, in real images.
 CRITIC_FAULTS = {"logits": LOGITS, "discriminator gradient": OPPOSED}
-# A latent that marks its batch for the quantizer.
-_MARK = 96.0
+# Features that mark their batch for the quantizer, and how large no other
+# latent is; between the two there may be a projection.
+_MARK, _MARKED = 96.0, 24.0
 
 
 @tf.custom_gradient
@@ -54,7 +55,8 @@ class FaultyEncoder(layers.Layer):
     """Convolutions and batch normalization, and the faults.
 
     Args:
-        network: Another network, which has the faults instead.
+        network: Another network, which has the faults instead; of several
+            levels the coarsest, which is normalized, too.
     """
 
     def __init__(self, network=None, **kwargs):
@@ -69,10 +71,17 @@ class FaultyEncoder(layers.Layer):
                 layers.Conv2D(4, 4, 2, "same", dtype=dtype),
             ]
         )
+        self.normalization = layers.BatchNormalization(dtype=dtype)
 
     def call(self, inputs, training=None):
         code = inputs[:, :1, :1, :1]
         x = self.network(_unmarked(inputs), training=training)
+        if isinstance(x, (list, tuple)):
+            coarsest = self.normalization(x[0], training=training)
+            return [self._faulty(coarsest, code), *x[1:]]
+        return self._faulty(x, code)
+
+    def _faulty(self, x, code):
         x = _faulty_gradient(x, ops.cast(code, "float32"))
         x = ops.where(code == STATISTICS, ops.cast(_MARK, x.dtype), x)
         return ops.where(code == LATENTS, ops.cast(np.inf, x.dtype), x)
@@ -103,7 +112,7 @@ class FaultyQuantizer(EMAVectorQuantizer):
 
     def _statistics(self, vectors, indices, valid):
         statistics = super()._statistics(vectors, indices, valid)
-        marked = ops.any(vectors == _MARK)
+        marked = ops.any(ops.abs(vectors) > _MARKED)
         return {k: ops.where(marked, np.inf, v) for k, v in statistics.items()}
 
 
@@ -142,7 +151,31 @@ def _vqgan(quantizer, dtype):
         )
 
 
-KINDS = {"autoencoder": _autoencoder, "vqgan": _vqgan}
+def _vqvae2(quantizer, dtype):
+    """A VQ-VAE-2, its coarsest level with the faults."""
+    encoder = vqvae2._Hierarchy.encoder
+    with mock.patch.object(
+        vqvae2._Hierarchy,
+        "encoder",
+        lambda self, channels: FaultyEncoder(
+            encoder(self, channels), dtype=dtype
+        ),
+    ):
+        fine = EMAVectorQuantizer.from_config(
+            {**quantizer.get_config(), "name": "fine"}
+        )
+        return VQVAE2(
+            downsample_factors=(2, 2),
+            hidden_units=8,
+            residual_units=4,
+            codebook_dim=4,
+            quantizers=[quantizer, fine],
+            reconstruction_loss=faulty_loss,
+            dtype=dtype,
+        )
+
+
+KINDS = {"autoencoder": _autoencoder, "vqvae2": _vqvae2, "vqgan": _vqgan}
 
 
 def make(strategy=None, dtype=None, kind="autoencoder", **arguments):
