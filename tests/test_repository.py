@@ -164,6 +164,7 @@ def test_the_wheel_holds_everything_and_no_more(wheel):
         f"{applications}/vqvae2_ffhq/README.md",
         f"{applications}/vqvae2_imagenet/README.md",
         f"{second}/README.md",
+        f"{second}/comparison.png",
         f"{second}/results.json",
         f"{second}/preset/config.json",
         f"{second}/preset/metadata.json",
