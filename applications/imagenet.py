@@ -69,7 +69,7 @@ def random_cuts(image_size: int) -> dict:
 def in_memory(batches) -> np.ndarray:
     """Batches of a dataset as one uint8 array."""
     return np.concatenate(
-        [VQAutoencoder.postprocess(images.numpy()) for images in batches]
+        [VQAutoencoder.postprocess(np.asarray(images)) for images in batches]
     )
 
 
