@@ -22,8 +22,9 @@ def make_augmentation(options, shape):
 
     Returns:
         A function that takes float32 images with values 0 to 255 and two
-        int64 seeds, and returns float32 images within 0 to 255; and whether
-        its result follows from the arguments alone.
+        int64 seeds, and returns float32 images within 0 to 255; whether its
+        result follows from the arguments alone; and the shape of one image
+        after augmentation.
 
     Raises:
         ImportError: If it can only be done by TensorFlow, which is missing.
@@ -32,13 +33,14 @@ def make_augmentation(options, shape):
             draws from a state that cannot be replayed.
     """
     if options.augment == "random_resized_crop":
-        return _by_tensorflow(options, shape), True
+        after = (*options.image_size, shape[2])
+        return _by_tensorflow(options, shape), True, after
     apply = _from_layer(options.augment, shape)
 
     def augment(images, seeds):
         return np.clip(apply(images, seeds), 0, 255).astype(np.float32)
 
-    return augment, _follows_from_arguments(augment, options, shape)
+    return augment, *_try_out(augment, options, shape)
 
 
 def _by_tensorflow(options, shape):
@@ -91,16 +93,19 @@ def _as(seeds, variable):
     )
 
 
-def _follows_from_arguments(augment, options, shape):
-    """Tries it out: no graph tells what a function draws from."""
+def _try_out(augment, options, shape):
+    """Whether the result follows from the arguments, and its shape.
+
+    Here no graph tells what a function draws from.
+    """
     generator = np.random.Generator(np.random.PCG64(0))
     images = generator.integers(0, 256, (8, *shape)).astype(np.float32)
     seeds = np.array([1, 2], np.int64)
     first, second = (augment(images.copy(), seeds) for _ in range(2))
     if first.ndim != 4 or first.shape[::3] != (8, shape[2]):
         raise wrong_result(first.shape, shape, options.augment)
-    if (first == second).all():
-        return True
+    if np.array_equal(first, second):
+        return True, first.shape[1:]
     reason = (
         f"The augmentation {options.augment!r} draws random numbers from a "
         "hidden state: the same batch comes out different the second time, "
@@ -110,4 +115,4 @@ def _follows_from_arguments(augment, options, shape):
     if options.repeat:
         raise ValueError(f"{reason} Received: repeat=True")
     warnings.warn(reason, stacklevel=2)
-    return False
+    return False, first.shape[1:]

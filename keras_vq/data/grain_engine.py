@@ -37,6 +37,7 @@ class Batches(grain.IterDataset, DataAdapter):
         self._pipeline = pipeline
         self._most = most
         self._augment, self._threads = None, _THREADS
+        self._shape = pipeline.shape
         if pipeline.options.augment is not None:
             self._prepare_augmentation()
 
@@ -44,7 +45,7 @@ class Batches(grain.IterDataset, DataAdapter):
         from keras_vq.data.augment_eagerly import make_augmentation
 
         pipeline = self._pipeline
-        self._augment, stateless = make_augmentation(
+        self._augment, stateless, self._shape = make_augmentation(
             pipeline.options, pipeline.shape
         )
         # What hides a state is at least not left to the threads' timing.
@@ -111,10 +112,9 @@ class Batches(grain.IterDataset, DataAdapter):
     @property
     def element_spec(self):
         """Shape and dtype of a batch; None is a size that differs."""
-        pipeline = self._pipeline
-        size = pipeline.fixed_size
-        images = keras.KerasTensor((size, *pipeline.shape), "float32")
-        if not pipeline.options.labels:
+        size = self._pipeline.fixed_size
+        images = keras.KerasTensor((size, *self._shape), "float32")
+        if not self._pipeline.options.labels:
             return images
         return images, keras.KerasTensor((size,), "int32")
 
