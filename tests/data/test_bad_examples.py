@@ -198,8 +198,10 @@ def test_few_lines_are_logged_for_many(tmp_path, caplog):
     assert len(pipeline_of(dataset).skipped) == 250
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def model():
+    # One for each test: JAX takes the variables away from a model whose `fit`
+    # has failed.
     model = keras_vq.models.VQVAE(
         hidden_units=4, residual_units=2, codebook_size=4, codebook_dim=2
     )
