@@ -153,11 +153,12 @@ def named_errors():
     """Context in which errors of this package's pipelines keep their type.
 
     tf.data turns whatever a function raises into an `InvalidArgumentError`
-    or `UnknownError` with two tracebacks in its text, and on both engines the
-    traceback is of their insides. Inside this context the exception is raised that was behind it, such as an `ImageError` that names
-    the file. It knows the pipelines of this package whatever was done to the
-    dataset afterwards (`map`, a distribution strategy, ...). When it ends, one
-    line is logged on the examples that were skipped in it.
+    or `UnknownError` with two tracebacks in its text, and grain's traceback
+    is of its insides. Inside this context the exception is raised that was
+    behind it, such as an `ImageError` that names the file. It knows the
+    pipelines of this package whatever was done to the dataset afterwards
+    (`map`, a distribution strategy, ...). When it ends, one line is logged on
+    the examples that were skipped in it.
 
     `fit`, `evaluate` and `predict` of this package's models are inside such a
     context already.
