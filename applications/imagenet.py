@@ -56,7 +56,8 @@ def evaluation_set(data_dir, image_size=256):
 def random_cuts(image_size: int) -> dict:
     """Options of `keras_vq.data` that cut training images out."""
     resize = round(image_size * _RESIZE)
-    if importlib.util.find_spec("keras_cv") is not None:
+    needed = ("keras_cv", "tensorflow")
+    if all(importlib.util.find_spec(name) for name in needed):
         return {"resize": resize, "augment": "random_resized_crop"}
     warnings.warn(
         "keras-cv is not installed (`pip install keras_vq[cv]`): training "
