@@ -56,7 +56,8 @@ def evaluation_set(data_dir, image_size=256):
 def random_cuts(image_size: int) -> dict:
     """Options of `keras_vq.data` that cut training images out."""
     resize = round(image_size * _RESIZE)
-    if importlib.util.find_spec("keras_cv") is not None:
+    needed = ("keras_cv", "tensorflow")
+    if all(importlib.util.find_spec(name) for name in needed):
         return {"resize": resize, "augment": "random_resized_crop"}
     warnings.warn(
         "keras-cv is not installed (`pip install keras_vq[cv]`): training "
@@ -69,7 +70,7 @@ def random_cuts(image_size: int) -> dict:
 def in_memory(batches) -> np.ndarray:
     """Batches of a dataset as one uint8 array."""
     return np.concatenate(
-        [VQAutoencoder.postprocess(images.numpy()) for images in batches]
+        [VQAutoencoder.postprocess(np.asarray(images)) for images in batches]
     )
 
 

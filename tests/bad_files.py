@@ -12,8 +12,11 @@ from collections.abc import Callable
 
 import numpy as np
 import skimage.data
-import tensorflow as tf
 from PIL import Image, ImageOps
+
+from keras_vq.data.examples import serialize_example
+from keras_vq.data.tfrecord import TFRecordSource
+from keras_vq.data.tfrecord import write_records as _write_records
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,10 +37,8 @@ def real_picture(data_dir=None):
         return np.ascontiguousarray(
             skimage.data.astronaut()[60:188:2, 160:288:2]
         )
-    path = str(data_dir / "tiny_imagenet" / "val.tfrecord")
-    record = next(iter(tf.data.TFRecordDataset(path))).numpy()
-    parsed = tf.train.Example.FromString(record).features.feature
-    data = parsed["image"].bytes_list.value[0]
+    path = data_dir / "tiny_imagenet" / "val.tfrecord"
+    data = TFRecordSource(path).read_bytes(0)[0]
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
@@ -313,23 +314,12 @@ def as_pillow_has_it(data):
     return np.asarray(picture.convert("RGB")).astype(int)
 
 
-def feature(value):
-    if isinstance(value, bytes):
-        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-    return tf.train.Feature(int64_list=tf.train.Int64List(value=value))
-
-
 def example(**features):
-    features = {key: feature(value) for key, value in features.items()}
-    return tf.train.Example(
-        features=tf.train.Features(feature=features)
-    ).SerializeToString()
+    return serialize_example(features)
 
 
 def write_records(path, records):
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for record in records:
-            writer.write(record)
+    _write_records(path, records)
     return str(path)
 
 

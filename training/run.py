@@ -2,9 +2,7 @@
 
 import dataclasses
 import json
-import os
 import pathlib
-import platform
 import time
 import warnings
 
@@ -22,6 +20,7 @@ from keras_vq.presets.parts import model_parts
 from keras_vq.trainers import workers
 from keras_vq.training.baseline import add_baseline, read_baseline
 from keras_vq.training.card import write_card
+from keras_vq.training.environment import backend_version, devices
 from keras_vq.training.evaluation import (
     Evaluation,
     images_at_a_time,
@@ -171,6 +170,8 @@ def _validation(model, recipe, run, evaluation):
     size = _validation_batch(recipe, image_size, replicas)
     if size >= recipe.batch_size:
         return dataset
+    if hasattr(dataset, "rebatch"):  # Not TensorFlow's.
+        return dataset.rebatch(size)
     dataset = dataset.unbatch().batch(size)
     if replicas > 1:
         # Keras would warn at the end of data of unknown length.
@@ -290,10 +291,10 @@ def _results(recipe, run, model, figures):
             "images_per_second": round(
                 _number(model.steps) * recipe.batch_size / max(seconds, 1e-9)
             ),
-            "device": _device(),
+            "device": devices(),
             "keras": keras.__version__,
             "backend": keras.backend.backend(),
-            "backend_version": _backend_version(),
+            "backend_version": backend_version(),
             "date": time.strftime("%Y-%m-%d"),
         },
     }
@@ -326,22 +327,6 @@ def _optimization(recipe) -> dict:
             recipe.discriminator_steps, size
         ),
     }
-
-
-def _device() -> str:
-    import tensorflow as tf
-
-    gpus = tf.config.list_physical_devices("GPU")
-    if gpus:
-        details = tf.config.experimental.get_device_details(gpus[0])
-        return f"{len(gpus)} x {details.get('device_name', 'GPU')}"
-    return f"{os.cpu_count()} CPU cores ({platform.machine()})"
-
-
-def _backend_version() -> str:
-    import tensorflow as tf
-
-    return tf.__version__
 
 
 def _metadata(recipe) -> dict:

@@ -60,9 +60,9 @@ def main(arguments: list[str] | None = None) -> int:
     from keras_vq.training.run import Run, train
 
     if parsed.deterministic:
-        import tensorflow as tf
+        from keras_vq.training.environment import make_deterministic
 
-        tf.config.experimental.enable_op_determinism()
+        make_deterministic()
     recipe = _changed(load_recipe(parsed.name, parsed.variant), parsed)
     run = Run(
         data_dir=pathlib.Path(parsed.data_dir).expanduser(),

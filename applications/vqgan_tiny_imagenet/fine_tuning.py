@@ -69,7 +69,7 @@ def read_photos(data_dir) -> tuple[np.ndarray, np.ndarray]:
         batch_size=100,
         on_error="skip",
     )
-    images = np.concatenate([VQGAN.postprocess(x.numpy()) for x in dataset])
+    images = np.concatenate([VQGAN.postprocess(np.asarray(x)) for x in dataset])
     kept = np.arange(len(images)) % 9 == 0
     return images[~kept], images[kept]
 

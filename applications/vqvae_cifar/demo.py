@@ -11,21 +11,21 @@ import os
 import time
 
 
-def _import_tensorflow_quietly() -> None:
-    # It writes some lines to descriptor 2 before it reads its log level.
+def _import_keras_quietly() -> None:
+    # TensorFlow writes to descriptor 2 before it reads its log level.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     stderr = os.dup(2)
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
     try:
-        import tensorflow  # noqa: F401
+        import keras  # noqa: F401
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
 
 
 if __name__ == "__main__":
-    _import_tensorflow_quietly()
+    _import_keras_quietly()
 
 import keras
 import numpy as np

@@ -82,7 +82,7 @@ def _evaluation_set(data_dir):
                 "this preset was trained on.",
             )
     batches = _read(data_dir, "test", image_size=32, batch_size=500)
-    images = np.concatenate([VQVAE.postprocess(x.numpy()) for x in batches])
+    images = np.concatenate([VQVAE.postprocess(np.asarray(x)) for x in batches])
     return EvaluationSet(images, "the CIFAR-10 test images.")
 
 

@@ -24,7 +24,8 @@ class ReconstructionGrid(keras.callbacks.Callback):
     The files are called `epoch_0001.png`, `epoch_0002.png`, ... (the number of
     finished epochs, as in the file names of `keras.callbacks.ModelCheckpoint`)
     and each is either complete or not there. Where the package `tensorboard`
-    is installed, the same sheet also goes to TensorBoard as an image summary.
+    and TensorFlow are installed, the same sheet also goes to TensorBoard as an
+    image summary.
 
     A model that keeps an average of its weights (`compile(weight_ema=...)`)
     is shown with the averaged weights, the ones that its checkpoints are
@@ -126,11 +127,13 @@ class ReconstructionGrid(keras.callbacks.Callback):
 
 
 def _use_tensorboard(wanted: bool | None) -> bool:
-    # tf.summary raises TBNotInstalledError when used without the package.
-    installed = importlib.util.find_spec("tensorboard") is not None
+    # tf.summary, which writes, raises an error without the package.
+    packages = ("tensorboard", "tensorflow")
+    installed = all(importlib.util.find_spec(name) for name in packages)
     if wanted and not installed:
         raise ImportError(
-            "`tensorboard=True` needs the package tensorboard. Install it "
-            "with: pip install keras-vq[tensorboard]"
+            "`tensorboard=True` needs the packages tensorboard and "
+            "tensorflow. Install them with: "
+            "pip install keras-vq[cpu,tensorboard]"
         )
     return installed if wanted is None else wanted

@@ -36,10 +36,10 @@ def quiet_import(name: str) -> ModuleType:
 
 
 def load_package() -> None:
-    """Imports Keras, TensorFlow and this package, without their noise."""
-    quiet_import("keras")
-    # Reads and writes image files, whichever backend Keras runs on.
-    quiet_import("tensorflow")
+    """Imports Keras, its backend and this package, without their noise."""
+    keras = quiet_import("keras")
+    if keras.backend.backend() == "tensorflow":
+        quiet_import("tensorflow")
     import keras_vq
 
     if not hasattr(keras_vq, "models"):

@@ -52,11 +52,10 @@ class FoundRecord:
     @property
     def label(self) -> int | None:
         """The label that the record has, or None."""
-        features = self.source.example(self.number)
-        values = (
-            features["label"].int64_list.value if "label" in features else ()
-        )
-        return values[0] if len(values) == 1 else None
+        feature = self.source.example(self.number).get("label")
+        if feature is None or feature.kind != "int64_list":
+            return None
+        return feature.values[0] if len(feature.values) == 1 else None
 
 
 def find_images(source: Path, besides: Path | None = None) -> list[Found]:

@@ -143,12 +143,11 @@ def write_shard(path: Path, examples: list[dict]) -> None:
         path: the file.
         examples: for each image a dict of bytes or lists of integers.
     """
-    import tensorflow as tf
+    from keras_vq.data.examples import serialize_example
+    from keras_vq.data.tfrecord import write_records
 
     with atomic_path(path) as temporary:
-        with tf.io.TFRecordWriter(str(temporary)) as writer:
-            for example in examples:
-                writer.write(_example(tf, example).SerializeToString())
+        write_records(temporary, map(serialize_example, examples))
 
 
 def example_of(grids, size, name: str, label: int | None) -> dict:
@@ -168,17 +167,6 @@ def example_of(grids, size, name: str, label: int | None) -> dict:
         example[f"codes{suffix}"] = grid.ravel().tolist()
         example[f"grid{suffix}"] = list(grid.shape)
     return example
-
-
-def _example(tf, values):
-    features = {}
-    for key, value in values.items():
-        if isinstance(value, bytes):
-            kind = {"bytes_list": tf.train.BytesList(value=[value])}
-        else:
-            kind = {"int64_list": tf.train.Int64List(value=value)}
-        features[key] = tf.train.Feature(**kind)
-    return tf.train.Example(features=tf.train.Features(feature=features))
 
 
 def _read(path: Path) -> dict:

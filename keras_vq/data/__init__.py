@@ -1,4 +1,4 @@
-"""`tf.data` pipelines: from files or arrays to batches in [-1, 1]."""
+"""Pipelines from files or arrays to batches in [-1, 1]."""
 
 from keras_vq.data.bad_examples import named_errors
 from keras_vq.data.decode import decode_image
@@ -6,6 +6,7 @@ from keras_vq.data.errors import ImageError, TooManyBadImagesError
 from keras_vq.data.options import Options
 from keras_vq.data.pipeline import Pipeline, pipeline_of
 from keras_vq.data.readers import (
+    from_array_record,
     from_arrays,
     from_cifar10,
     from_folder,
@@ -23,6 +24,7 @@ __all__ = [
     "Pipeline",
     "TooManyBadImagesError",
     "decode_image",
+    "from_array_record",
     "from_arrays",
     "from_cifar10",
     "from_folder",

@@ -1,8 +1,8 @@
 """Augmentation whose random numbers follow from the batch alone.
 
 A Keras layer draws from a `SeedGenerator`, a variable that every call moves
-on. On tf.data's threads its value would depend on timing, and after a resume
-it would start anew. So the layer is traced in a `keras.StatelessScope`, with
+on. On an engine's threads its value would depend on timing, and after a resume
+it would start anew. So the layer is called in a `keras.StatelessScope`, with
 the generators' state replaced by numbers made of the seed and the position
 of the batch's first example. The layer's own state is never touched.
 """
@@ -28,7 +28,7 @@ _STATEFUL = {
     "PyFunc",
 }
 # Keras' global generator draws numbers below this (SeedGenerator.next).
-_GLOBAL_RANGE = 933199
+GLOBAL_RANGE = 933199
 
 
 def make_augmentation(options, shape):
@@ -73,25 +73,17 @@ def _from_layer(layer, shape):
     import tensorflow as tf
     from keras.src.random.seed_generator import global_seed_generator
 
-    is_layer = isinstance(layer, keras.Layer)
+    is_layer = prepare_layer(layer, shape)
     if is_layer:
-        if not layer.built:
-            layer(keras.Input(shape))
-        if layer.compute_dtype != "float32":
-            warnings.warn(
-                f"The augmentation layer {layer.name!r} computes in "
-                f"{layer.compute_dtype}, which rounds the images. Create it "
-                "with dtype='float32'.",
-                stacklevel=2,
-            )
+        _add_generators_of_tensorflow(layer)
 
     def apply(images, seeds):
         scope = keras.StatelessScope(initialize_variables=False)
-        for number, variable in enumerate(_generator_states(layer)):
+        for number, variable in enumerate(generator_states(layer)):
             state = seeds + tf.constant([number * 7919, 0], tf.int64)
             scope.state_mapping[id(variable)] = _as(state, variable)
         state = global_seed_generator().state
-        small = tf.math.floormod(seeds, _GLOBAL_RANGE)
+        small = tf.math.floormod(seeds, GLOBAL_RANGE)
         scope.state_mapping[id(state)] = _as(small, state)
         with scope:
             return layer(images, training=True) if is_layer else layer(images)
@@ -108,14 +100,34 @@ def _as(seeds, variable):
     return tf.cast(seeds, variable.dtype)
 
 
-def _generator_states(layer):
-    """Returns the state variables of all seed generators in a layer."""
+def prepare_layer(layer, shape) -> bool:
+    """Builds an augmentation that is a layer; says whether it is one.
+
+    Args:
+        layer: A Keras layer or a function.
+        shape: Height, width and channels of an image.
+    """
     import keras
 
     if not isinstance(layer, keras.Layer):
-        return []
+        return False
+    if not layer.built:
+        layer(keras.Input(shape))
+    if layer.compute_dtype != "float32":
+        warnings.warn(
+            f"The augmentation layer {layer.name!r} computes in "
+            f"{layer.compute_dtype}, which rounds the images. Create it "
+            "with dtype='float32'.",
+            stacklevel=2,
+        )
+    return True
+
+
+def _add_generators_of_tensorflow(layer):
+    """With another backend, Keras makes a second generator for tf.data."""
+    import keras
+
     for part in layer._flatten_layers():
-        # With another backend, Keras makes a second generator for tf.data.
         if hasattr(part, "_get_seed_generator") and hasattr(part, "generator"):
             with_backend = getattr(part, "backend", None)
             if with_backend and keras.backend.backend() != "tensorflow":
@@ -124,6 +136,14 @@ def _generator_states(layer):
                     part._get_seed_generator("tensorflow")
                 finally:
                     with_backend.reset()
+
+
+def generator_states(layer) -> list:
+    """Returns the state variables of all seed generators in a layer."""
+    import keras
+
+    if not isinstance(layer, keras.Layer):
+        return []
     states = [
         v for v in layer.variables if v.path.endswith("seed_generator_state")
     ]
@@ -136,11 +156,16 @@ def _generator_states(layer):
 def _check_result(traced, shape, augment):
     result = traced.structured_outputs.shape
     if result.rank != 4 or result[3] != shape[2] or None in result[1:]:
-        raise ValueError(
-            "`augment` must return images of one size with "
-            f"{shape[2]} channel(s). Received: shape={tuple(result)} from "
-            f"{augment!r}"
-        )
+        raise wrong_result(result, shape, augment)
+
+
+def wrong_result(received, shape, augment) -> ValueError:
+    """The error of an augmentation that does not give images."""
+    return ValueError(
+        "`augment` must return images of one size with "
+        f"{shape[2]} channel(s). Received: shape={tuple(received)} from "
+        f"{augment!r}"
+    )
 
 
 def _follows_from_arguments(traced, options):

@@ -140,7 +140,7 @@ class BadExamples:
 
 @contextlib.contextmanager
 def remembered_errors():
-    """Context inside tf.data in which errors are kept for `named_errors`."""
+    """Context inside an engine in which errors are kept for `named_errors`."""
     try:
         yield
     except Exception as error:
@@ -153,11 +153,12 @@ def named_errors():
     """Context in which errors of this package's pipelines keep their type.
 
     tf.data turns whatever a function raises into an `InvalidArgumentError`
-    or `UnknownError` with two tracebacks in its text. Inside this context the
-    exception is raised that was behind it, such as an `ImageError` that names
-    the file. It knows the pipelines of this package whatever was done to the
-    dataset afterwards (`map`, a distribution strategy, ...). When it ends, one
-    line is logged on the examples that were skipped in it.
+    or `UnknownError` with two tracebacks in its text, and grain's traceback
+    is of its insides. Inside this context the exception is raised that was
+    behind it, such as an `ImageError` that names the file. It knows the
+    pipelines of this package whatever was done to the dataset afterwards
+    (`map`, a distribution strategy, ...). When it ends, one line is logged on
+    the examples that were skipped in it.
 
     `fit`, `evaluate` and `predict` of this package's models are inside such a
     context already.
@@ -182,7 +183,8 @@ def named_errors():
 
 
 def _original(error):
-    text = str(error)
+    # grain raises it as it is; tf.data puts it into the text of another.
+    text = f"{type(error).__name__}: {error}"
     for message, failure in reversed(_failures):
         if message in text:
             return _copy(failure)

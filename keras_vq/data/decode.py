@@ -1,7 +1,11 @@
 """Encoded pictures to uint8 arrays, by one written rule."""
 
+import contextlib
+
 import numpy as np
 
+from keras_vq.data import pillow_decoders, tf_decoders
+from keras_vq.data.engine import is_tensorflow
 from keras_vq.data.errors import ImageError
 from keras_vq.data.headers import Header, read_header
 
@@ -64,59 +68,27 @@ def decode_image(
 
 
 def _decode(data, header: Header, name):
-    import tensorflow as tf
-
-    ops = tf.raw_ops
     try:
-        with tf.device("CPU:0"):
-            if header.kind == "jpeg":
-                # The accurate DCT is what every other reader uses.
-                image = ops.DecodeJpeg(
-                    contents=data,
-                    channels=1 if header.grey else 3,
-                    dct_method="INTEGER_ACCURATE",
-                )
-            elif header.kind == "png":
-                image = ops.DecodePng(
-                    contents=data,
-                    channels=4 if header.alpha else 0,
-                    dtype=tf.uint16 if header.depth == 16 else tf.uint8,
-                )
-            elif header.kind == "bmp":
-                # The fourth byte of a BMP is padding more often than alpha.
-                return ops.DecodeBmp(contents=data).numpy()[..., :3]
-            else:
-                image = ops.DecodeImage(
-                    contents=_decodable(data, header),
-                    channels=4 if header.alpha else 3,
-                    expand_animations=False,
-                )
-            return image.numpy()
-    except tf.errors.ResourceExhaustedError:
-        raise  # The machine's fault, not the picture's.
-    except tf.errors.OpError as error:
-        reason = error.message.split("} ", 1)[-1].split(" [Op:")[0]
+        if is_tensorflow("Decoding a picture", "pillow"):
+            return tf_decoders.decode(data, header)
+        with _failures_are_value_errors():
+            return pillow_decoders.decode(data, header)
+    except ValueError as error:
         raise ImageError(
             f"{name} cannot be decoded as {header.kind.upper()}; the file is "
-            f"damaged or truncated ({reason}). Get it anew, or take it out."
+            f"damaged or truncated ({error}). Get it anew, or take it out."
         ) from None
 
 
-def _decodable(data, header):
-    """Returns the data of a GIF or WebP so that TensorFlow decodes it.
-
-    Of a GIF it would decode all frames, which no cap on the pixels bounds, so
-    the file is made to end after the first.
-
-    An animated WebP is only decoded with four channels, and those only where
-    the header's bit for transparency (0x10) is set; frames without it are
-    opaque.
-    """
-    if header.kind == "gif":
-        return data[: header.end] + b";"
-    if data[12:16] == b"VP8X" and data[20] & 0x02:
-        return data[:20] + bytes([data[20] | 0x10]) + data[21:]
-    return data
+@contextlib.contextmanager
+def _failures_are_value_errors():
+    """Damage makes Pillow fail in many ways, which its own docs do not list."""
+    try:
+        yield
+    except (ImportError, MemoryError):
+        raise  # The machine's fault, not the picture's.
+    except Exception as error:
+        raise ValueError(str(error) or type(error).__name__) from None
 
 
 def _to_8_bit(image):

@@ -1,12 +1,14 @@
-"""From a source of images to a `tf.data.Dataset` of batches.
+"""From a source of images to batches.
 
 Position p counts examples in an endless stream: epoch p // n, place p % n.
 Which example stands there, where it is cropped and whether it is flipped
 follow from (seed, p) alone. So any batch can be made at any time, by any
 thread, and a run that starts at step n sees what a run from 0 sees there.
 
-Until its batch is complete an image stays uint8; the batch is then converted
-in one piece.
+All of that is decided here. An engine (`tf_engine`, `grain_engine`) only
+calls `load` for one step after the other, in threads of its own. Until its
+batch is complete an image stays uint8; the engine then converts the batch in
+one piece.
 """
 
 import dataclasses
@@ -15,7 +17,7 @@ import threading
 
 import numpy as np
 
-from keras_vq.data import randomness
+from keras_vq.data import engine, randomness
 from keras_vq.data.bad_examples import BadExamples, Skipped, remembered_errors
 from keras_vq.data.ending import comes_to_rest
 from keras_vq.data.options import Options
@@ -49,6 +51,7 @@ class Pipeline:
         self._rule = Rule(options.channels, options.max_pixels)
         self._index, self._shards = options.shard or (0, 1)
         self._cached = [None] * len(source) if options.cache else None
+        self._end = len(source)  # Of each epoch, over all shards.
         self._bad = None
         # Arrays were checked as a whole.
         if options.on_error == "skip" and not isinstance(source, ArraySource):
@@ -63,12 +66,12 @@ class Pipeline:
                 f"No example is left for shard {options.shard}. Received: "
                 f"{len(source)} examples in all."
             )
-        self._shape = self._find_shape()
+        self.shape = self._find_shape()
 
     @property
     def num_examples(self) -> int:
         """Examples in one epoch (of this shard)."""
-        return len(range(self._index, len(self.source), self._shards))
+        return len(range(self._index, self._end, self._shards))
 
     @property
     def steps_per_epoch(self) -> int:
@@ -79,7 +82,7 @@ class Pipeline:
         """
         size = self.options.batch_size
         if self.options.repeat or self.options.drop_remainder:
-            steps = len(self.source) // self._shards // size
+            steps = self._end // self._shards // size
             return max(steps, 1) if self.options.repeat else steps
         return -(-self.num_examples // size)
 
@@ -104,17 +107,37 @@ class Pipeline:
             step: The step of the first batch, at least 0.
 
         Returns:
-            A `tf.data.Dataset`. It shares this pipeline's cache.
+            A dataset of the same kind. It shares this pipeline's cache.
         """
         options = dataclasses.replace(self.options, start_step=step)
-        pipeline = Pipeline.__new__(Pipeline)
-        pipeline.__dict__.update(self.__dict__, options=options)
-        return pipeline.dataset()
+        return self._with(options=options).dataset()
+
+    def with_batch_size(self, size: int) -> "Pipeline":
+        """Returns a pipeline of the same examples in other batches.
+
+        Args:
+            size: Images in a batch.
+        """
+        options = dataclasses.replace(self.options, batch_size=size)
+        return self._with(options=options)
+
+    def first(self, count: int) -> "Pipeline":
+        """Returns a pipeline whose epochs end after some examples.
+
+        Args:
+            count: How many (of this shard), at most.
+        """
+        end = min(self._end, self._index + count * self._shards)
+        return self._with(_end=end)
+
+    def _with(self, **changes):
+        """A copy that shares source, cache and bad examples."""
+        pipeline = Pipeline.__new__(type(self))
+        pipeline.__dict__.update(self.__dict__, **changes)
+        return pipeline
 
     def dataset(self):
-        """Returns the `tf.data.Dataset`."""
-        import tensorflow as tf
-
+        """Returns the dataset, of the kind that the backend takes."""
         options = self.options
         if not options.repeat and self.steps_per_epoch == 0:
             raise ValueError(
@@ -122,89 +145,20 @@ class Pipeline:
                 f"batch_size={options.batch_size}, {self.num_examples} "
                 "examples."
             )
-        dataset = self._steps(tf).map(
-            self._loader(tf), num_parallel_calls=tf.data.AUTOTUNE
-        )
-        if self._leaves_out:
-            # No batch without a single image; so the count is not known.
-            dataset = dataset.filter(lambda images, *_: tf.shape(images)[0] > 0)
-        dataset = self._finished(tf, dataset)
-        if not options.repeat and not self._leaves_out:
-            dataset = dataset.apply(
-                tf.data.experimental.assert_cardinality(self.steps_per_epoch)
-            )
-        dataset = dataset.prefetch(tf.data.AUTOTUNE)
+        dataset = engine.make_dataset(self)
         setattr(dataset, _ATTRIBUTE, self)
         return dataset
 
-    def _steps(self, tf):
-        """Returns a dataset of the pairs (epoch, step)."""
-        options, zero = self.options, np.int64(0)
-        if options.repeat:
-            steps = tf.data.Dataset.range(
-                options.start_step, np.iinfo(np.int64).max
-            )
-            return steps.map(lambda step: (zero, step))
-        count = self.steps_per_epoch
-        if not options.is_random:
-            return tf.data.Dataset.range(count).map(lambda step: (zero, step))
+    def next_epoch(self) -> int:
+        """Returns the number of the epoch that a new iterator is to give."""
+        return next(self._epochs) if self.options.is_random else 0
 
-        # Every new iterator asks once, and gets the next epoch's number.
-        def next_epoch(_):
-            epoch = tf.numpy_function(
-                lambda: np.int64(next(self._epochs)), [], tf.int64
-            )
-            return tf.ensure_shape(epoch, ())
-
-        def steps_of(epoch):
-            return tf.data.Dataset.range(count).map(lambda step: (epoch, step))
-
-        return tf.data.Dataset.range(1).map(next_epoch).flat_map(steps_of)
-
-    def _loader(self, tf):
-        """Returns the function from (epoch, step) to uint8 and seeds."""
-        size = self._fixed_size()
-
-        def load(epoch, step):
-            # Stateless for TensorFlow: the result follows from the arguments,
-            # so that determinism settings need not make this map serial.
-            images, labels, seeds = tf.numpy_function(
-                self.load,
-                [epoch, step],
-                [tf.uint8, tf.int32, tf.int64],
-                stateful=False,
-            )
-            images = tf.ensure_shape(images, (size, *self._shape))
-            labels = tf.ensure_shape(labels, (size,))
-            return images, labels, tf.ensure_shape(seeds, (2,))
-
-        return load
-
-    def _fixed_size(self) -> int | None:
-        """Returns the size of every batch, or None if it differs."""
+    @property
+    def fixed_size(self) -> int | None:
+        """The size of every batch, or None if it differs."""
         size = self.options.batch_size
         full = self._all_full or self.num_examples % size == 0
-        return size if full and not self._leaves_out else None
-
-    def _finished(self, tf, dataset):
-        """Augments whole batches, and converts them to [-1, 1]."""
-        options = self.options
-        augment, parallel = None, tf.data.AUTOTUNE
-        if options.augment is not None:
-            from keras_vq.data.augment import make_augmentation
-
-            augment, stateless = make_augmentation(options, self._shape)
-            # What hides a state is at least not left to the threads' timing.
-            parallel = parallel if stateless else None
-
-        def finish(images, labels, seeds):
-            images = tf.cast(images, tf.float32)
-            if augment is not None:
-                images = augment(images, seeds)
-            images = images / 127.5 - 1.0
-            return (images, labels) if options.labels else images
-
-        return dataset.map(finish, num_parallel_calls=parallel)
+        return size if full and not self.leaves_out else None
 
     def _find_shape(self):
         """Returns the shape of one image in the batch."""
@@ -229,7 +183,7 @@ class Pipeline:
         local = np.arange(step * size, (step + 1) * size, dtype=np.int64)
         positions = local * self._shards + self._index
         if not self.options.repeat:
-            positions = positions[positions < count] + epoch * count
+            positions = positions[positions < self._end] + epoch * count
         return positions
 
     def indices(self, positions: np.ndarray) -> np.ndarray:
@@ -260,7 +214,7 @@ class Pipeline:
         return self.options.repeat or self.options.drop_remainder
 
     @property
-    def _leaves_out(self):
+    def leaves_out(self) -> bool:
         """Whether bad examples are left out, and not replaced by others."""
         return self._bad is not None and not self._all_full
 
@@ -298,7 +252,7 @@ class Pipeline:
             if source.labels is not None:
                 labels = source.labels[indices]
             return source.images[indices], labels, positions
-        fill = not self._leaves_out
+        fill = not self.leaves_out
         examples = [
             self._or_another(self._prepared, int(index), fill)
             for index in indices
@@ -308,7 +262,7 @@ class Pipeline:
             examples = list(itertools.compress(examples, good))
             positions = positions[good]
         images = [image for image, _ in examples]
-        size = self._shape[:2]
+        size = self.shape[:2]
         if self._crops_randomly:
             where = np.stack(
                 [
@@ -323,7 +277,7 @@ class Pipeline:
             ]
         labels = np.array([label for _, label in examples], np.int32)
         if not images:
-            return np.empty((0, *self._shape), np.uint8), labels, positions
+            return np.empty((0, *self.shape), np.uint8), labels, positions
         return np.stack(images), labels, positions
 
     @property
@@ -331,7 +285,7 @@ class Pipeline:
         return self.options.crop == "random"
 
     def _fits(self, images):
-        return images.shape[1:] == self._shape
+        return images.shape[1:] == self.shape
 
     def _or_another(self, read, index, fill):
         if self._bad is None:
@@ -347,7 +301,7 @@ class Pipeline:
             return self._cached[index]
         image, label = self._read(index)
         name = self.source.name_of(index)
-        example = fit_image(image, self._shape[:2], self.options, name), label
+        example = fit_image(image, self.shape[:2], self.options, name), label
         if self._cached is not None:
             # Two threads may decode the same image; both get the same pixels.
             self._cached[index] = example
@@ -358,7 +312,7 @@ def pipeline_of(dataset) -> Pipeline | None:
     """Returns the pipeline behind a dataset that this package made.
 
     Args:
-        dataset: A `tf.data.Dataset`.
+        dataset: What a `keras_vq.data.from_...` function has returned.
 
     Returns:
         The `Pipeline` (it has `num_examples`, `steps_per_epoch`, `skipped`,

@@ -1,8 +1,10 @@
 """The functions that users call, one for each kind of source.
 
 All of them take the options of `keras_vq.data.Options` by name, and return a
-`tf.data.Dataset` of float32 images in [-1, 1] with the shape `(batch,
-height, width, channels)`, or of `(images, labels)` with int32 labels.
+dataset of float32 images in [-1, 1] with the shape `(batch, height, width,
+channels)`, or of `(images, labels)` with int32 labels: a `tf.data.Dataset`
+where TensorFlow is Keras' backend, otherwise a `grain.IterDataset` of NumPy
+arrays. Both have the same batches.
 """
 
 from typing import Any
@@ -36,7 +38,7 @@ def from_tfrecord(
         **options: See `keras_vq.data.Options`.
 
     Returns:
-        A `tf.data.Dataset`.
+        A dataset.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -50,12 +52,55 @@ def from_tfrecord(
     )
     ```
     """
-    from keras_vq.data.tfrecord import Keys, TFRecordSource
+    from keras_vq.data.examples import Keys
+    from keras_vq.data.tfrecord import TFRecordSource
 
     labels = bool(options.get("labels", False))
     keys = Keys(image_key, label_key, shape_key)
     probes = _probes(options)
     source = TFRecordSource(files, keys, labels, probes=probes)
+    return make_dataset(source, options)
+
+
+def from_array_record(
+    files: Any,
+    image_key: str = "image",
+    label_key: str = "label",
+    **options: Any,
+):
+    """Reads ArrayRecord files of `tf.train.Example` with encoded pictures.
+
+    That is what tensorflow-datasets writes with `file_format="array_record"`.
+
+    Args:
+        files: A path, a glob pattern such as `"data/train.array_record*"`, or
+            a list of either.
+        image_key: The feature with the encoded picture.
+        label_key: The feature with the label, an integer.
+        **options: See `keras_vq.data.Options`.
+
+    Returns:
+        A dataset.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ImportError: If the package `array_record` is not installed.
+        ValueError: If a file is no ArrayRecord or is damaged, or has other
+            features (the message lists them).
+
+    Example:
+    ```python
+    dataset = keras_vq.data.from_array_record(
+        "cifar10/train.array_record*", batch_size=128, shuffle=True
+    )
+    ```
+    """
+    from keras_vq.data.array_record import ArrayRecordSource
+    from keras_vq.data.examples import Keys
+
+    labels = bool(options.get("labels", False))
+    keys, probes = Keys(image_key, label_key), _probes(options)
+    source = ArrayRecordSource(files, keys, labels, probes)
     return make_dataset(source, options)
 
 
@@ -77,7 +122,7 @@ def from_folder(directory: Any, recursive: bool = True, **options: Any):
         **options: See `keras_vq.data.Options`.
 
     Returns:
-        A `tf.data.Dataset`.
+        A dataset.
 
     Raises:
         NotADirectoryError: If there is no such folder.
@@ -107,7 +152,7 @@ def from_arrays(images: Any, labels: Any = None, **options: Any):
         **options: See `keras_vq.data.Options`.
 
     Returns:
-        A `tf.data.Dataset`.
+        A dataset.
 
     Raises:
         ValueError: For another dtype or shape.
@@ -136,7 +181,7 @@ def from_cifar10(directory: Any, split: str = "train", **options: Any):
         **options: See `keras_vq.data.Options`.
 
     Returns:
-        A `tf.data.Dataset`.
+        A dataset.
 
     Raises:
         FileNotFoundError: If a batch is missing.
@@ -164,7 +209,7 @@ def from_idx(images: Any, labels: Any = None, **options: Any):
             unless `channels=3` repeats it.
 
     Returns:
-        A `tf.data.Dataset`.
+        A dataset.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -210,7 +255,7 @@ def from_tfds(
         **options: See `keras_vq.data.Options`.
 
     Returns:
-        A `tf.data.Dataset`.
+        A dataset.
 
     Raises:
         ImportError: If tensorflow-datasets is not installed.
@@ -222,8 +267,8 @@ def from_tfds(
     dataset = keras_vq.data.from_tfds("cifar10", "train", batch_size=128)
     ```
     """
+    from keras_vq.data.examples import Keys
     from keras_vq.data.tfds_source import tfds_source
-    from keras_vq.data.tfrecord import Keys
 
     keys, probes = Keys(image_key, label_key), _probes(options)
     source = tfds_source(name, split, data_dir, keys, download, probes)

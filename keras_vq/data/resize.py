@@ -2,16 +2,9 @@
 
 import numpy as np
 
+from keras_vq.data.engine import is_tensorflow
 from keras_vq.data.errors import ImageError
-
-# Our names and the kernels of TensorFlow's ScaleAndTranslate. All of them are
-# stretched by the scale when they shrink an image (antialias), as Pillow's.
-KERNELS = {
-    "area": "box",
-    "bilinear": "triangle",
-    "bicubic": "keyscubic",
-    "lanczos": "lanczos3",
-}
+from keras_vq.data.resampling import KERNELS, resample
 
 
 def resize_image(
@@ -33,18 +26,27 @@ def resize_image(
     height, width = image.shape[:2]
     if (height, width) == tuple(size):
         return image
+    if is_tensorflow("Resizing", None):
+        resized = _resampled_by_tensorflow(image, size, interpolation)
+    else:
+        resized = resample(image, size, interpolation)
+    return np.clip(np.rint(resized), 0, 255).astype(np.uint8)
+
+
+def _resampled_by_tensorflow(image, size, interpolation):
+    """The same sums as `resample`'s, in half the time."""
     import tensorflow as tf
 
+    scale = np.divide(size, image.shape[:2], dtype=np.float32)
     with tf.device("CPU:0"):
-        resized = tf.raw_ops.ScaleAndTranslate(
+        return tf.raw_ops.ScaleAndTranslate(
             images=image[None],
             size=np.array(size, np.int32),
-            scale=np.array([size[0] / height, size[1] / width], np.float32),
+            scale=scale,
             translation=np.zeros(2, np.float32),
-            kernel_type=KERNELS[interpolation],
+            kernel_type=KERNELS[interpolation].name,
             antialias=True,
         ).numpy()[0]
-    return np.clip(np.rint(resized), 0, 255).astype(np.uint8)
 
 
 def covering_size(

@@ -3,8 +3,9 @@
 import os
 
 from keras_vq.data.errors import ImageError
+from keras_vq.data.examples import Keys
 from keras_vq.data.sources import EncodedSource
-from keras_vq.data.tfrecord import Keys, TFRecordSource
+from keras_vq.data.tfrecord import TFRecordSource
 
 
 def tfds_source(

@@ -5,42 +5,25 @@ reads twelve bytes a record; after that every record is one slice of a memory
 map. Both checksums are verified, as TensorFlow's own reader does.
 """
 
-import dataclasses
-import glob
 import mmap
 import os
 import struct
 import threading
+from collections.abc import Iterable
 
 import numpy as np
 
 from keras_vq.data.crc32c import masked_crc32c
-from keras_vq.data.decode import decode_image, to_channels
 from keras_vq.data.errors import ImageError
-from keras_vq.data.sources import EncodedSource
+from keras_vq.data.examples import ExampleSource, Keys
+from keras_vq.data.files import expand_files
 
 _HEADER = struct.Struct("<QI")
 _FRAME = _HEADER.size + 4
+_KEYS = Keys()
 
 
-@dataclasses.dataclass(frozen=True)
-class Keys:
-    """The features of a `tf.train.Example` that are read.
-
-    Args:
-        image: The encoded picture (one bytes value).
-        label: The label (one int64 value); read only when asked for.
-        shape: Channels, height and width (three int64 values) where the image
-            is stored as that many bytes, not encoded, as in the files of the
-            FFHQ data set. None: it is encoded.
-    """
-
-    image: str = "image"
-    label: str = "label"
-    shape: str | None = None
-
-
-class TFRecordSource(EncodedSource):
+class TFRecordSource(ExampleSource):
     """Encoded pictures in TFRecord files of `tf.train.Example`.
 
     Args:
@@ -53,10 +36,8 @@ class TFRecordSource(EncodedSource):
             if none has, the keys are taken to be wrong.
     """
 
-    def __init__(self, files, keys=Keys(), labels=False, parts=None, probes=1):
-        self.files = expand_files(files)
-        self.keys = keys
-        self.has_labels = labels
+    def __init__(self, files, keys=_KEYS, labels=False, parts=None, probes=1):
+        self.files = expand_files(files, "TFRecord")
         parts = parts or [(0, None)] * len(self.files)
         offsets = [
             _part(index_records(path), path, part)
@@ -72,21 +53,10 @@ class TFRecordSource(EncodedSource):
                 "The TFRecord files hold no records. Received: "
                 + ", ".join(self.files)
             )
-        self._probe(min(probes, len(self)))
+        super().__init__(keys, labels, probes)
 
     def __len__(self):
         return len(self._offset)
-
-    def _probe(self, count):
-        """Finds wrong keys now, and not in the first step."""
-        first = None
-        for index in range(count):
-            try:
-                self._stored(index)
-                return
-            except ImageError as error:
-                first = first or error
-        raise first
 
     def _map(self, number):
         with self._lock:
@@ -97,8 +67,7 @@ class TFRecordSource(EncodedSource):
                     )
             return self._maps[number]
 
-    def read_record(self, index: int) -> tuple[bytes, str]:
-        """Returns the bytes of one record and its name for messages."""
+    def read_record(self, index):
         number, offset = self._file[index], int(self._offset[index])
         content = self._map(number)
         name = self.name_of(index)
@@ -116,67 +85,6 @@ class TFRecordSource(EncodedSource):
     def name_of(self, index):
         file = self.files[self._file[index]]
         return f"The record at byte {self._offset[index]} of {file}"
-
-    def example(self, index: int):
-        """All features of one record, by name."""
-        return _parse(*self.read_record(index))
-
-    def _stored(self, index):
-        """Bytes of the image, its shape or None, its name, its label."""
-        example, name = self.example(index), self.name_of(index)
-        data = _single(example, self.keys.image, "bytes", name)
-        shape, label = None, -1
-        if self.keys.shape is not None:
-            shape = _values(example, self.keys.shape, "int64", 3, name)
-        if self.has_labels:
-            label = _single(example, self.keys.label, "int64", name)
-        return data, shape, f"The picture in {name[0].lower()}{name[1:]}", label
-
-    def read_bytes(self, index):
-        data, _, name, label = self._stored(index)
-        return data, name, label
-
-    def read(self, index, rule):
-        data, shape, name, label = self._stored(index)
-        channels = 3 if rule.channels is None else rule.channels
-        if shape is None:
-            image = decode_image(data, channels, rule.max_pixels, name)
-        else:
-            image = _not_encoded(data, shape, rule.max_pixels, name)
-            image = to_channels(image, channels, name)
-        return image, label
-
-
-def expand_files(files) -> list[str]:
-    """Returns the sorted paths that a path, pattern or list of them means."""
-    several = isinstance(files, (list, tuple))
-    found = []
-    for entry in files if several else [files]:
-        entry = os.path.expanduser(os.fspath(entry))
-        if os.path.isfile(entry):
-            found.append(entry)
-            continue
-        matches = sorted(p for p in glob.glob(entry) if os.path.isfile(p))
-        if not matches:
-            what = (
-                "is a folder"
-                if os.path.isdir(entry)
-                else (
-                    "matches no file"
-                    if glob.has_magic(entry)
-                    else "does not exist"
-                )
-            )
-            raise FileNotFoundError(
-                "Expected TFRecord files: a path, a glob pattern, or a list "
-                f"of them. Received: {entry!r}, which {what}."
-            )
-        found += matches
-    if not found:
-        raise FileNotFoundError(
-            f"Expected TFRecord files. Received: files={files!r}"
-        )
-    return found
 
 
 def index_records(path: str) -> np.ndarray:
@@ -246,58 +154,17 @@ def _part(offsets, path, part):
     return offsets[first:end]
 
 
-def _parse(data, name):
-    import tensorflow as tf
-    from google.protobuf.message import DecodeError
+def write_records(path: str | os.PathLike, records: Iterable[bytes]) -> None:
+    """Writes a TFRecord file.
 
-    try:
-        return tf.train.Example.FromString(data).features.feature
-    except DecodeError:
-        raise ImageError(
-            f"{name} is not a `tf.train.Example`; other records are not read."
-        ) from None
-
-
-def _single(features, key, kind, name):
-    return _values(features, key, kind, 1, name)[0]
-
-
-def _values(features, key, kind, count, name):
-    if key not in features:
-        keys = ", ".join(repr(k) for k in sorted(features)) or "none"
-        raise ImageError(
-            f"{name} has no feature {key!r}. Received: the features {keys}. "
-            "Choose with `image_key`, `label_key` and `shape_key`."
-        )
-    feature = features[key]
-    found = feature.WhichOneof("kind")
-    values = getattr(feature, f"{kind}_list").value
-    if len(values) != count:
-        received = "nothing"
-        if found:
-            received = (
-                f"{len(getattr(feature, found).value)} value(s) in {found}"
-            )
-        raise ImageError(
-            f"The feature {key!r} of {name[0].lower()}{name[1:]} must hold "
-            f"{'one' if count == 1 else count} {kind} value"
-            f"{'s' * (count > 1)}. Received: {received}."
-        )
-    return values
-
-
-def _not_encoded(data, shape, max_pixels, name):
-    """Bytes of channels, rows and columns as an image, channels last."""
-    channels, height, width = shape
-    if min(shape) < 1 or channels * height * width != len(data):
-        raise ImageError(
-            f"{name} must hold as many bytes as its channels x height x "
-            f"width. Received: {len(data)} bytes for {tuple(shape)}."
-        )
-    if height * width > max_pixels:
-        raise ImageError(
-            f"{name} has more than {max_pixels} pixels. "
-            f"Received: {height} x {width}."
-        )
-    image = np.frombuffer(data, "uint8").reshape(channels, height, width)
-    return np.ascontiguousarray(image.transpose(1, 2, 0))
+    Args:
+        path: The file; an existing one is replaced.
+        records: The content of each record.
+    """
+    with open(path, "wb") as file:
+        for record in records:
+            length = struct.pack("<Q", len(record))
+            file.write(length)
+            file.write(struct.pack("<I", masked_crc32c(length)))
+            file.write(record)
+            file.write(struct.pack("<I", masked_crc32c(record)))

@@ -6,6 +6,7 @@ import zlib
 
 import numpy as np
 
+from keras_vq.data import tf_engine
 from keras_vq.data.pipeline import Pipeline, pipeline_of
 
 
@@ -46,31 +47,30 @@ class WorkerPipeline(Pipeline):
     def load(self, epoch: int, step: int):
         if len(self.positions(int(epoch), int(step))):
             return super().load(epoch, step)
-        images = np.zeros((0, *self._shape), np.uint8)
+        images = np.zeros((0, *self.shape), np.uint8)
         return images, np.zeros(0, np.int32), np.zeros(2, np.int64)
 
     def dataset(self):
         """Returns the `tf.data.Dataset` of this worker's parts, in order."""
         import tensorflow as tf
 
-        parallel = tf.data.AUTOTUNE
         own = np.array(self._own, np.int64)
 
         def parts_of(epoch, step):
             parts = tf.data.Dataset.from_tensor_slices(own)
             return parts.map(lambda p: (epoch, step * self._replicas + p))
 
-        dataset = self._steps(tf).flat_map(parts_of)
-        dataset = dataset.map(self._loader(tf), num_parallel_calls=parallel)
-        dataset = self._finished(tf, dataset)
+        dataset = tf_engine.steps(self).flat_map(parts_of)
+        dataset = self._finished(tf, tf_engine.load(self, dataset))
         if not self.options.repeat:
             count = self.steps_per_epoch * len(own)
             dataset = dataset.apply(
                 tf.data.experimental.assert_cardinality(count)
             )
-        return dataset.prefetch(parallel)
+        return dataset.prefetch(tf.data.AUTOTUNE)
 
-    def _fixed_size(self):
+    @property
+    def fixed_size(self):
         size, rest = divmod(self.options.batch_size, self._replicas)
         full = self.options.repeat or self.options.drop_remainder
         return None if rest or not full else size
@@ -78,7 +78,7 @@ class WorkerPipeline(Pipeline):
     def _finished(self, tf, dataset):
         """Like that of whole batches, which are never empty."""
         if self.options.augment is None:
-            return super()._finished(tf, dataset)
+            return tf_engine.finish(self, dataset)
         options, wants_labels = self.options, self.options.labels
 
         def pad(images, labels, seeds):
@@ -93,7 +93,7 @@ class WorkerPipeline(Pipeline):
         # The labels say how many images there are.
         self.options = dataclasses.replace(options, labels=True)
         try:
-            dataset = super()._finished(tf, dataset.map(pad))
+            dataset = tf_engine.finish(self, dataset.map(pad))
         finally:
             self.options = options
         return dataset.map(cut)

@@ -5,7 +5,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
+from engines import TENSORFLOW, on_tensorflow
 from pictures import noise
 
 from keras_vq.data import from_arrays
@@ -66,7 +66,7 @@ def test_one_layer_in_two_pipelines(images):
     options = dict(batch_size=5, augment=layer, repeat=True)
     alone = bits(from_arrays(images, **options), 6)
     first, second = (from_arrays(images, **options) for _ in range(2))
-    pairs = list(tf.data.Dataset.zip((first, second)).take(6))
+    pairs = list(zip(first.take(6), second.take(6), strict=True))
     assert [np.asarray(a).tobytes() for a, _ in pairs] == alone
     assert [np.asarray(b).tobytes() for _, b in pairs] == alone
     np.testing.assert_array_equal(layer.generator.state, state)
@@ -107,8 +107,11 @@ def test_another_size_is_the_datasets_size(images):
 
 
 def test_functions_and_keras_random_without_a_seed(images):
+    def len_of(batch):
+        return keras.ops.shape(batch)[0]
+
     def darker(batch):
-        return batch * keras.random.uniform((tf.shape(batch)[0], 1, 1, 1))
+        return batch * keras.random.uniform((len_of(batch), 1, 1, 1))
 
     options = dict(batch_size=5, augment=darker, repeat=True)
     whole = bits(from_arrays(images, **options), 6)
@@ -118,13 +121,24 @@ def test_functions_and_keras_random_without_a_seed(images):
     assert len(set(whole)) == 6
 
 
-def test_hidden_random_state_is_refused_or_warned_of(images):
+def _hidden():
+    """A function that draws from a hidden state, and what is said of it."""
+    if not TENSORFLOW:
+        generator = np.random.default_rng()
+        return lambda x: x + generator.normal(size=x.shape), "hidden state"
+    import tensorflow as tf
+
     def hidden(batch):
         return batch + tf.random.normal(tf.shape(batch))
 
-    with pytest.raises(ValueError, match="RandomStandardNormal.*repeat=True"):
+    return hidden, "RandomStandardNormal"
+
+
+def test_hidden_random_state_is_refused_or_warned_of(images):
+    hidden, reason = _hidden()
+    with pytest.raises(ValueError, match=f"{reason}.*repeat=True"):
         from_arrays(images, augment=hidden, repeat=True)
-    with pytest.warns(UserWarning, match="RandomStandardNormal"):
+    with pytest.warns(UserWarning, match=reason):
         dataset = from_arrays(images, augment=hidden)
     assert next(iter(dataset)).shape == (20, 12, 12, 3)
 
@@ -146,6 +160,7 @@ def test_what_is_no_batch_of_images_is_refused(images):
 
 
 def crops(images, count=None, **options):
+    pytest.importorskip("tensorflow", reason="KerasCV is TensorFlow's")
     pytest.importorskip("keras_cv", reason="needs the extra `cv`")
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
@@ -181,6 +196,7 @@ def test_random_resized_crops_are_parts_of_the_image():
     assert top.std() > 1 and left.std() > 1
 
 
+@on_tensorflow
 def test_layers_of_keras_cv_work_where_nothing_is_repeated(images):
     keras_cv = pytest.importorskip("keras_cv", reason="needs the extra `cv`")
     layer = keras_cv.layers.RandomCropAndResize((8, 9), (0.5, 1.0), (0.8, 1.2))
@@ -192,9 +208,18 @@ def test_layers_of_keras_cv_work_where_nothing_is_repeated(images):
         from_arrays(images, augment=layer, repeat=True)
 
 
+@on_tensorflow
 def test_without_keras_cv_the_message_says_what_to_install(images, monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "keras_cv.core", None)
     with pytest.raises(ImportError, match=r"keras_vq\[cv\]"):
+        from_arrays(images, image_size=8, augment="random_resized_crop")
+
+
+def test_without_tensorflow_the_message_says_so(images, monkeypatch):
+    if TENSORFLOW:
+        pytest.skip("TensorFlow is there")
+    monkeypatch.setattr("keras_vq.data.engine.is_installed", lambda x: False)
+    with pytest.raises(ImportError, match="needs TensorFlow"):
         from_arrays(images, image_size=8, augment="random_resized_crop")

@@ -7,7 +7,7 @@ from pictures import encode, noise
 
 PROGRAM = """
 import sys, time
-import tensorflow as tf
+import keras
 from keras_vq.data import from_folder, sources
 
 read = sources.EncodedSource.read

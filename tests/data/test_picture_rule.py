@@ -239,6 +239,8 @@ def test_no_module_imports_tensorflow_before_it_is_used():
     modules = sorted(folder.glob("*.py"))
     assert len(modules) > 10
     for path in modules:
+        if path.name == "grain_engine.py":  # Imported late as a whole.
+            continue
         for statement in ast.parse(path.read_text()).body:
             if isinstance(statement, (ast.Import, ast.ImportFrom)):
                 module = getattr(statement, "module", None)
@@ -247,6 +249,8 @@ def test_no_module_imports_tensorflow_before_it_is_used():
                 assert not tops & {
                     "keras",
                     "keras_cv",
+                    "grain",
+                    "PIL",
                     "tensorflow",
                     "tensorflow_datasets",
                 }, path

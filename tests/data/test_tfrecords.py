@@ -5,11 +5,13 @@ import pathlib
 
 import numpy as np
 import pytest
-import tensorflow as tf
+from engines import error_in_a_loop
 from pictures import encode, noise
 from PIL import Image
 
 from keras_vq.data import ImageError, from_tfrecord, pipeline_of
+
+tf = pytest.importorskip("tensorflow", reason="it writes the files")
 
 
 def feature(value):
@@ -52,8 +54,8 @@ def record_file(tmp_path):
 def test_images_and_labels(record_file):
     batches = list(from_tfrecord(record_file, batch_size=4, labels=True))
     assert [b[0].shape for b in batches] == [(4, 8, 8, 3), (3, 8, 8, 3)]
-    assert batches[0][0].dtype == tf.float32
-    assert batches[0][1].dtype == tf.int32
+    assert np.asarray(batches[0][0]).dtype == np.float32
+    assert np.asarray(batches[0][1]).dtype == np.int32
     images = np.concatenate([as_pixels(b[0]) for b in batches])
     np.testing.assert_array_equal(images, pictures(7)[0])
     labels = np.concatenate([b[1] for b in batches])
@@ -157,7 +159,7 @@ def test_every_flipped_bit_is_found(record_file):
         bad[place] ^= 1 << rng.integers(8)
         path.write_bytes(bytes(bad))
         with pytest.raises(
-            (ValueError, tf.errors.InvalidArgumentError),
+            (ValueError, error_in_a_loop()),
             match="damaged|truncated|not a TFRecord",
         ):
             list(from_tfrecord(path, batch_size=7))
@@ -167,7 +169,7 @@ def test_a_bad_picture_names_file_and_place(tmp_path):
     records = pictures(2)[1] + [example(image=encode(noise(), "JPEG")[:90])]
     path = write(tmp_path / "c.tfrecord", records)
     dataset = from_tfrecord(path, image_size=8, batch_size=3)
-    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+    with pytest.raises(error_in_a_loop()) as caught:
         list(dataset)
     assert f"byte {sum(len(r) + 16 for r in records[:2])} of {path}" in str(
         caught.value

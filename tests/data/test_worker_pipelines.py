@@ -7,10 +7,15 @@ import struct
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
+from engines import TENSORFLOW
 
 from keras_vq import data
 from keras_vq.data.worker_pipeline import part_of_worker
+
+if not TENSORFLOW:
+    pytest.skip("the workers are TensorFlow's", allow_module_level=True)
+
+import tensorflow as tf
 
 COUNT, SIZE = 20, 32
 
