@@ -4,6 +4,7 @@ import contextlib
 import functools
 
 import keras
+from keras import ops
 
 from keras_vq import trainers
 from keras_vq.callbacks.non_finite import watched
@@ -176,6 +177,17 @@ class TrainingMixin(SavingMixin):
         self.weight_average = next_average(
             self.weight_average, self._averaged(), weight_ema
         )
+
+    @property
+    def non_trainable_variables(self) -> list:
+        """Those of the layers; on JAX the averages of `weight_ema`, too.
+
+        There a step changes only what Keras hands to it, which are these.
+        """
+        own, average = super().non_trainable_variables, self.weight_average
+        if average is None or keras.backend.backend() != "jax":
+            return own
+        return [*own, *average.variables]
 
     def _averaged(self) -> list:
         """Weights that `weight_ema` is about."""
@@ -430,6 +442,24 @@ class TrainingMixin(SavingMixin):
     def evaluation_logs(self, logs: dict) -> dict:
         """Those of the metrics that evaluation has values for."""
         return logs
+
+    def update_metrics(self, images, losses: dict, result: dict):
+        """Takes one batch into all metrics.
+
+        Args:
+            images: Float tensor of shape `(batch, height, width, channels)`.
+            losses: Dict of float32 scalars, means over the batch.
+            result: Dict of the `reconstruction` and the `indices` of the
+                batch.
+        """
+        count = ops.shape(images)[0]
+        self.update_trackers(losses, result["indices"], batch_size=count)
+        self.compute_metrics(
+            x=images,
+            y=images,
+            y_pred=result["reconstruction"],
+            sample_weight=None,
+        )
 
     def update_trackers(self, losses: dict, indices, batch_size):
         """Takes one batch into the epoch's losses and codebook metrics."""
