@@ -177,7 +177,8 @@ def batch(seed, fault=None, image=0):
 def fit(model, *steps, **arguments):
     """Trains one step on each batch."""
     dataset = batches(np.concatenate(steps), size=len(steps[0]))
-    return model.fit(dataset, verbose=0, **arguments)
+    # In this order also where it is no `tf.data.Dataset`.
+    return model.fit(dataset, shuffle=False, verbose=0, **arguments)
 
 
 def snapshot(model, counters=False):

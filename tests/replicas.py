@@ -16,7 +16,9 @@ def train(make, images, strategy=None, epochs=1, optimizer=None, **compile):
         compile_model(model, optimizer or sgd(), **compile)
     model.start = model.get_weights()
     dataset = batches(images, size=8)
-    model.logs = model.fit(dataset, epochs=epochs, verbose=0).history
+    model.logs = model.fit(
+        dataset, epochs=epochs, shuffle=False, verbose=0
+    ).history
     return model
 
 

@@ -16,6 +16,7 @@ from keras_vq.trainers import (
     adapting,
     checks,
     continuing,
+    devices,
     scope,
     worker_data,
     workers,
@@ -280,6 +281,7 @@ class TrainingMixin(SavingMixin):
             class_weight=class_weight,
             sample_weight=sample_weight,
         )
+        devices.check_batch(x, batch_size)
         checkpoint = continuing.find_checkpoint(callbacks)
         if checkpoint is not None and self.compiled:
             checkpoint.restore(self)
@@ -312,9 +314,10 @@ class TrainingMixin(SavingMixin):
         }
         fit = functools.partial(worker_data.fit, self, super().fit)
         fit = functools.partial(fit, y=y, batch_size=batch_size)
-        if checkpoint is None:
-            return fit(x, **arguments)
-        return continuing.fit_from(checkpoint, fit, self, x, arguments)
+        with devices.named_uneven_batches():
+            if checkpoint is None:
+                return fit(x, **arguments)
+            return continuing.fit_from(checkpoint, fit, self, x, arguments)
 
     def _open_files(self):
         """Opens what the losses need, before a step is traced."""
@@ -354,7 +357,7 @@ class TrainingMixin(SavingMixin):
         checks.warn_unless_adapted(self, "evaluate")
         kwargs |= {"verbose": verbose, "steps": steps}
         kwargs |= {"callbacks": callbacks, "return_dict": return_dict}
-        with self.averaged_weights():
+        with self.averaged_weights(), devices.any_batch_size():
             return worker_data.evaluate(
                 self, super().evaluate, x, y, batch_size, **kwargs
             )
@@ -362,7 +365,8 @@ class TrainingMixin(SavingMixin):
     @workers.names_lost_workers
     @named_errors()
     def predict(self, *args, **kwargs):
-        return super().predict(*args, **kwargs)
+        with devices.any_batch_size():
+            return super().predict(*args, **kwargs)
 
     def train_on_batch(self, *args, **kwargs):
         """Takes one step; `adapt` must have been called before."""

@@ -21,6 +21,7 @@ from keras import ops
 from keras_vq.layers.quantizers.slots import statistics_slot
 from keras_vq.trainers import batches, gate, jax_adversarial
 from keras_vq.trainers.clipping import clip
+from keras_vq.trainers.devices import spread
 from keras_vq.trainers.jax_values import Values
 from keras_vq.trainers.phases import Phase
 
@@ -44,7 +45,9 @@ def train_step(model, state, data):
             continue
         with statistics_slot(index, len(parts)):
             share = batches.share_of(part, images)
-            result, found, values = _gradients(model, values, part, share)
+            result, found, values = _gradients(
+                model, values, spread(part), share
+            )
         gradients = batches.add(gradients, found)
         statistics = batches.add(statistics, result.pop("statistics"))
         results.append(result)
@@ -70,6 +73,7 @@ def train_step(model, state, data):
 def test_step(model, state, data):
     """Evaluates one batch; returns the logs and the new state."""
     images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+    images = spread(images)
     groups = [
         model.trainable_variables,
         model.non_trainable_variables,
