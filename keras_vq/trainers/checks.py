@@ -166,6 +166,8 @@ def _can_be_read_again(x) -> bool:
     """Whether `x` is a loader, such as grain's, and not its iterator."""
     if not hasattr(x, "__iter__") or isinstance(x, (list, tuple, dict, str)):
         return False
+    if hasattr(x, "element_spec"):
+        return False  # Distributed by tf.distribute: it has no plain batches.
     return iter(x) is not x
 
 
