@@ -114,7 +114,8 @@ def _copy_random_states(model, other):
     ]
     assert states[0]
     for source, target in zip(*states, strict=True):
-        target.assign(source)
+        # A copy: on JAX a step takes the arrays of its model away.
+        target.assign(np.array(keras.ops.convert_to_numpy(source)))
 
 
 @every_model
