@@ -1,7 +1,8 @@
 # Every target does its own set-up: a virtual environment in .venv with this
-# package (editable) and TensorFlow for CPUs. It is brought up to date only when
-# setup.cfg or pyproject.toml changes. All that has to be there is make and a
-# Python that TensorFlow supports; name it with PYTHON=... if it is not found.
+# package (editable) and TensorFlow for CPUs, or in .venv-jax with JAX. It is
+# brought up to date only when setup.cfg or pyproject.toml changes. All that has
+# to be there is make and a Python that TensorFlow supports; name it with
+# PYTHON=... if it is not found.
 
 VENV ?= .venv
 PYTHON ?=
@@ -14,6 +15,10 @@ SHARED := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 # Tests of optional parts skip where their package is missing. All of them run
 # with cpu,test,bench,hub,datasets,cv,tensorboard.
 TEST_EXTRAS ?= cpu,test
+# Without TensorFlow, in a virtual environment of its own.
+JAX_VENV := $(VENV)-jax
+JAX_TESTS ?= tests/backends tests/conformance tests/trainers/test_gate.py \
+  tests/trainers/test_weight_average.py
 
 COMMA := ,
 BIN := $(VENV)/bin
@@ -25,17 +30,18 @@ export KERAS_VQ_DATA := $(DATA_DIR)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak parity lint docs bench clean
+.PHONY: help demo test test-jax jax-tests soak parity lint docs bench clean
 
 help:
 	@echo "make demo    load the bundled model, reconstruct and fine-tune"
 	@echo "make test    ruff and the test suite (PYTEST_ARGS='-k quantizer')"
+	@echo "make test-jax  what trains on JAX, without TensorFlow, in .venv-jax"
 	@echo "make soak    the long tests: kills, workers, injected NaNs"
 	@echo "make parity  the networks of others with the same weights"
 	@echo "make lint    ruff check and ruff format --check"
 	@echo "make docs    build the documentation into site/"
 	@echo "make bench   speed and memory, beside PyTorch"
-	@echo "make clean   remove .venv and everything that was built"
+	@echo "make clean   remove .venv, .venv-jax and everything that was built"
 	@echo
 	@echo "PYTHON=python3.12   the interpreter that .venv is made with"
 	@echo "DATA_DIR=folder     real data; tests that need it skip without it"
@@ -48,6 +54,13 @@ demo: $(VENV)/.installed-cpu
 test: $(VENV)/.installed-$(subst $(COMMA),-,$(TEST_EXTRAS))
 	@$(BIN)/ruff check .
 	@$(BIN)/python -m pytest $(SHARED) $(PYTEST_ARGS)
+
+test-jax:
+	@$(MAKE) --no-print-directory VENV=$(JAX_VENV) jax-tests
+
+jax-tests: $(VENV)/.installed-jax-test
+	@KERAS_BACKEND=jax $(BIN)/python -m pytest $(SHARED) $(JAX_TESTS) \
+	  $(PYTEST_ARGS)
 
 soak: $(VENV)/.installed-$(subst $(COMMA),-,$(TEST_EXTRAS))
 	@$(BIN)/python -m pytest -m soak $(SHARED) $(PYTEST_ARGS)
@@ -70,7 +83,7 @@ bench: $(VENV)/.installed-cpu-test-bench
 	@$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) build dist site demo.png keras_vq.egg-info
+	rm -rf $(VENV) $(JAX_VENV) build dist site demo.png keras_vq.egg-info
 	rm -rf .pytest_cache .ruff_cache
 
 # One mark for each set of extras, such as .installed-cpu-test.

@@ -1,4 +1,8 @@
-"""What all tests share: devices, seed, data, replicas, printed figures."""
+"""What all tests share: devices, seed, data, replicas, printed figures.
+
+The backend is that of KERAS_BACKEND. On JAX (`make test-jax`) there need be no
+TensorFlow.
+"""
 
 import gc
 import json
@@ -7,16 +11,20 @@ import pathlib
 
 # Before TensorFlow is imported, or its native code talks over the tests.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# And this before JAX is: CPUs to train on as if they were several devices.
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
 
 import keras
 import pytest
-import tensorflow as tf
 
 # At import, because the first operation of any test module fixes the devices.
-tf.config.set_logical_device_configuration(
-    tf.config.list_physical_devices("CPU")[0],
-    [tf.config.LogicalDeviceConfiguration()] * 4,
-)
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0],
+        [tf.config.LogicalDeviceConfiguration()] * 4,
+    )
 
 
 # Files that take longest, measured. They come first, so that no process
@@ -83,7 +91,14 @@ def data_dir():
 
 
 @pytest.fixture(scope="session")
-def two_replicas():
+def on_tensorflow():
+    """Skips a test of what only TensorFlow has."""
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("TensorFlow's own: tf.distribute, SavedModel, tf.data")
+
+
+@pytest.fixture(scope="session")
+def two_replicas(on_tensorflow):
     """A MirroredStrategy over two logical CPUs.
 
     One for all tests: the collective operations of several such objects in one
@@ -109,7 +124,7 @@ def mirrored_is_two_replicas(monkeypatch, two_replicas):
 
 
 @pytest.fixture(scope="session")
-def four_replicas():
+def four_replicas(on_tensorflow):
     """A MirroredStrategy over four logical CPUs without collectives.
 
     It reduces on one device, in cross-replica context: the other of the two

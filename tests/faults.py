@@ -10,7 +10,7 @@ from unittest import mock
 import keras
 import networks
 import numpy as np
-import tensorflow as tf
+from feeding import batches
 from keras import layers, ops
 from networks import decoder, images
 from replicas import compile_model, values, variables
@@ -39,15 +39,17 @@ CRITIC_FAULTS = {"logits": LOGITS, "discriminator gradient": OPPOSED}
 _MARK, _MARKED = 96.0, 24.0
 
 
-@tf.custom_gradient
+@ops.custom_gradient
 def _faulty_gradient(x, code):
-    def gradient(upstream):
+    def gradient(*arguments, upstream=None):
+        (upstream,) = arguments or (upstream,)
         # Of float32, because nothing large exists in float16.
-        factor = tf.where(code == GRADIENT, np.nan, 1.0)
-        factor = tf.where(code == HUGE, np.float32(1e30), factor)
-        return upstream * tf.cast(factor, upstream.dtype), None
+        factor = ops.where(code == GRADIENT, np.float32(np.nan), 1.0)
+        factor = ops.where(code == HUGE, np.float32(1e30), factor)
+        factor = ops.cast(factor, upstream.dtype)
+        return upstream * factor, ops.zeros_like(code)
 
-    return tf.identity(x), gradient
+    return x + 0, gradient
 
 
 @keras.saving.register_keras_serializable(package="keras_vq_tests")
@@ -205,10 +207,11 @@ def batch(seed, fault=None, image=0):
     return data
 
 
-def fit(model, *batches, **arguments):
+def fit(model, *steps, **arguments):
     """Trains one step on each batch."""
-    dataset = tf.data.Dataset.from_tensor_slices(np.stack(batches))
-    return model.fit(dataset, verbose=0, **arguments)
+    dataset = batches(np.concatenate(steps), size=len(steps[0]))
+    # In this order also where it is no `tf.data.Dataset`.
+    return model.fit(dataset, shuffle=False, verbose=0, **arguments)
 
 
 def snapshot(model, counters=False):

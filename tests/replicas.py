@@ -4,7 +4,7 @@ import contextlib
 
 import keras
 import numpy as np
-import tensorflow as tf
+from feeding import batches
 
 
 def train(make, images, strategy=None, epochs=1, optimizer=None, **compile):
@@ -15,8 +15,10 @@ def train(make, images, strategy=None, epochs=1, optimizer=None, **compile):
         model = make()
         compile_model(model, optimizer or sgd(), **compile)
     model.start = model.get_weights()
-    dataset = tf.data.Dataset.from_tensor_slices(images).batch(8)
-    model.logs = model.fit(dataset, epochs=epochs, verbose=0).history
+    dataset = batches(images, size=8)
+    model.logs = model.fit(
+        dataset, epochs=epochs, shuffle=False, verbose=0
+    ).history
     return model
 
 

@@ -94,7 +94,7 @@ def test_requirements():
     extras = set(setup_cfg()["options.extras_require"])
     assert extras == {
         *("cpu", "gpu", "hub", "datasets", "cv", "tensorboard", "export"),
-        *("docs", "test", "bench"),
+        *("docs", "jax", "test", "bench"),
     }
     provided = importlib.metadata.metadata("keras-vq").get_all("Provides-Extra")
     assert set(provided) == extras
@@ -116,7 +116,7 @@ def test_workflow_tests_every_supported_python():
         r"Python :: (3\.\d+)", setup_cfg()["metadata"]["classifiers"]
     )
     assert re.findall(r"3\.\d+", tested) == named
-    assert "make test" in workflow
+    assert "make test" in workflow and "make test-jax" in workflow
 
 
 # The wheel

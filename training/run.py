@@ -18,6 +18,7 @@ from keras_vq.metrics import PSNR
 from keras_vq.presets import add_metadata, load_preset, save_preset
 from keras_vq.presets.parts import model_parts
 from keras_vq.trainers import workers
+from keras_vq.trainers.devices import number_of_devices
 from keras_vq.training.baseline import add_baseline, read_baseline
 from keras_vq.training.card import write_card
 from keras_vq.training.environment import backend_version, devices
@@ -45,7 +46,8 @@ class Run:
     Args:
         data_dir: Directory of the data, as the recipe describes it.
         output_dir: Directory that everything is written to.
-        strategy: `"one"`, `"mirrored"` or `"multiworker"`.
+        strategy: `"one"`, `"mirrored"`, `"multiworker"` or
+            `"data-parallel"`; see `keras_vq.training.strategies`.
         dtype: Dtype policy, or None for the global one.
         seed: Seed of weights and data.
         resume: Whether to go on from the newest checkpoint in `output_dir`,
@@ -157,7 +159,7 @@ def _fit(model, recipe, run, evaluation) -> bool:
                 ),
             )
         except Stopped:
-            workers.leave_together(model.distribute_strategy)
+            workers.leave_together(workers.strategy_of(model))
     return not stops
 
 
@@ -165,7 +167,8 @@ def _validation(model, recipe, run, evaluation):
     """The recipe's validation images, as many at a time as there is room."""
     # Which images these are can depend on the batch size that is asked for.
     dataset = recipe.validation_data(run.data_dir, recipe.batch_size)
-    replicas = getattr(model.distribute_strategy, "num_replicas_in_sync", 1)
+    strategy = workers.strategy_of(model)
+    replicas = getattr(strategy, "num_replicas_in_sync", number_of_devices())
     image_size = evaluation.set.images.shape[1:3]
     size = _validation_batch(recipe, image_size, replicas)
     if size >= recipe.batch_size:

@@ -1,9 +1,16 @@
-"""The `tf.distribute` strategy of a run, by name."""
+"""The devices of a run, by the name of a strategy."""
 
+import contextlib
 import json
 import os
 
-NAMES = ("one", "mirrored", "multiworker")
+import keras
+
+# By backend; torch trains nothing.
+NAMES = {
+    "tensorflow": ("one", "mirrored", "multiworker"),
+    "jax": ("one", "data-parallel"),
+}
 
 EXAMPLE = (
     'TF_CONFIG=\'{"cluster": {"worker": ["host-a:12345", "host-b:12345"]}, '
@@ -12,18 +19,32 @@ EXAMPLE = (
 
 
 def make_strategy(name: str):
-    """Strategy of a run; the first thing that a run does with TensorFlow.
+    """Strategy of a run; the first thing that a run does with its backend.
 
     Args:
-        name: `"one"` device, `"mirrored"` over all GPUs of this machine, or
-            `"multiworker"`, one process a host, as TF_CONFIG says.
+        name: `"one"` device; on TensorFlow `"mirrored"` over all GPUs of this
+            machine, or `"multiworker"`, one process a host, as TF_CONFIG
+            says; on JAX `"data-parallel"` over all devices of this machine.
 
     Returns:
-        A `tf.distribute.Strategy`.
+        An object with a `scope`: a `tf.distribute.Strategy`, or a
+        `keras.distribution.DataParallel`, which is set for the rest of the
+        program.
 
     Raises:
-        ValueError: If TF_CONFIG is missing or wrong.
+        ValueError: If the backend has no such strategy, or TF_CONFIG is
+            missing or wrong.
     """
+    backend = keras.backend.backend()
+    names = NAMES.get(backend, ("one",))
+    if name not in names:
+        known = ", ".join(f"--strategy {other}" for other in names)
+        raise ValueError(
+            f"On the {backend} backend there are {known}. "
+            f"Received: --strategy {name}"
+        )
+    if backend != "tensorflow":
+        return _of_keras(name)
     if name == "multiworker":
         check_tf_config(os.environ.get("TF_CONFIG"))
     import tensorflow as tf
@@ -33,6 +54,23 @@ def make_strategy(name: str):
     if name == "multiworker":
         return tf.distribute.MultiWorkerMirroredStrategy()
     return tf.distribute.get_strategy()
+
+
+def _of_keras(name):
+    if name == "one":
+        return _OneDevice()
+    distribution = keras.distribution.DataParallel()
+    # Batches are divided by what is set when they are read, not by what the
+    # model was made under.
+    keras.distribution.set_distribution(distribution)
+    return distribution
+
+
+class _OneDevice:
+    """A strategy that does nothing."""
+
+    def scope(self):
+        return contextlib.nullcontext()
 
 
 def check_tf_config(text: str | None) -> None:

@@ -177,10 +177,10 @@ def _parser():
     )
     parser.add_argument(
         "--strategy",
-        choices=("one", "mirrored", "multiworker"),
+        choices=("one", "mirrored", "multiworker", "data-parallel"),
         default="one",
-        help="one device, all GPUs of this machine, or those of several "
-        "hosts, listed in TF_CONFIG",
+        help="one device, all GPUs of this machine (mirrored; data-parallel "
+        "on JAX), or those of several hosts, listed in TF_CONFIG",
     )
     parser.add_argument(
         "--steps",

@@ -148,7 +148,7 @@ class ResumableCheckpoint(keras.callbacks.Callback):
                 )
         if found is not None:
             _, arrays, info = found
-        if workers.is_multi_worker(getattr(model, "distribute_strategy", None)):
+        if workers.is_multi_worker(workers.strategy_of(model)):
             return _from_chief(model, arrays, info)
         return arrays, info
 

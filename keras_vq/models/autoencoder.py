@@ -151,6 +151,7 @@ class VQAutoencoder(TrainingMixin, keras.Model):
                 "as the encoder takes. Received: output shape "
                 f"{tuple(reconstruction.shape)}"
             )
+        self._output_dtype = reconstruction.dtype
         self.reconstruction_loss(images, images)
         names = ["reconstruction", *output["losses"]]
         names += ["regularization"] if self._regularization() else []
@@ -172,6 +173,14 @@ class VQAutoencoder(TrainingMixin, keras.Model):
         if return_details:
             return {"reconstruction": reconstruction, **output}
         return reconstruction
+
+    def compute_output_spec(self, images, *args, **kwargs):
+        # JAX would follow sizes that are not known through all layers, and
+        # cannot in every network. The image has the size that came in.
+        if keras.backend.backend() != "jax" or kwargs.get("return_details"):
+            return super().compute_output_spec(images, *args, **kwargs)
+        self._check_images(images)
+        return keras.KerasTensor(images.shape, self._output_dtype)
 
     def _check_images(self, images):
         smallest = self._smallest_side

@@ -43,10 +43,15 @@ def run(model, name: str, function, inputs):
     Inside of other functions, and in `run_eagerly`, it is called as it is.
 
     There are two graphs: one for images of the size that came first, and one
-    that knows no size, for all others.
+    that knows no size, for all others. On JAX there is one for each size.
     """
     if _as_it_is(model, inputs):
         return function(inputs)
+    if keras.backend.backend() == "jax":
+        kept = _functions(model).by_name
+        if name not in kept:
+            kept[name] = _compile_on_jax(model, function)
+        return kept[name](inputs)
     import tensorflow as tf
 
     def of_any_size(x):
@@ -112,16 +117,36 @@ def _functions(model) -> _Functions:
 
 
 def _as_it_is(model, inputs) -> bool:
-    if keras.backend.backend() != "tensorflow":
+    tensors = keras.tree.flatten(inputs)
+    if any(map(keras.backend.is_keras_tensor, tensors)):
         return True
-    import tensorflow as tf
+    if model.run_eagerly or current_tiles():
+        return True
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
 
-    return (
-        any(map(keras.backend.is_keras_tensor, keras.tree.flatten(inputs)))
-        or not tf.executing_eagerly()
-        or model.run_eagerly
-        or bool(current_tiles())
-    )
+        return not tf.executing_eagerly()
+    if backend == "jax":
+        import jax
+
+        return any(isinstance(x, jax.core.Tracer) for x in tensors)
+    return True
+
+
+def _compile_on_jax(model, function):
+    """A function of the weights as they are at each call."""
+    import jax
+
+    variables = model.variables
+
+    @jax.jit
+    def of_values(values, inputs):
+        pairs = list(zip(variables, values, strict=True))
+        with keras.StatelessScope(pairs):
+            return function(inputs)
+
+    return lambda inputs: of_values([v.value for v in variables], inputs)
 
 
 def _compile(function, signature):

@@ -191,6 +191,17 @@ class PatchGAN(Discriminator):
             x = layer(x)
         return ops.cast(x, "float32")
 
+    def compute_output_spec(self, images, training=None):
+        # JAX would follow sizes that are not known through all layers, where
+        # they cannot be compared with the smallest.
+        if keras.backend.backend() != "jax":
+            return super().compute_output_spec(images, training=training)
+        self._check_images(images)
+        shape = images.shape
+        for layer in self.main:
+            shape = layer.compute_output_shape(shape)
+        return keras.KerasTensor(shape, "float32")
+
     def _check_images(self, images):
         check_images(images, self.channels, rank=4)
         sizes = images.shape[1:3]

@@ -4,6 +4,7 @@ import contextlib
 import functools
 
 import keras
+from keras import ops
 
 from keras_vq import trainers
 from keras_vq.callbacks.non_finite import watched
@@ -15,6 +16,7 @@ from keras_vq.trainers import (
     adapting,
     checks,
     continuing,
+    devices,
     scope,
     worker_data,
     workers,
@@ -177,6 +179,17 @@ class TrainingMixin(SavingMixin):
             self.weight_average, self._averaged(), weight_ema
         )
 
+    @property
+    def non_trainable_variables(self) -> list:
+        """Those of the layers; on JAX the averages of `weight_ema`, too.
+
+        There a step changes only what Keras hands to it, which are these.
+        """
+        own, average = super().non_trainable_variables, self.weight_average
+        if average is None or keras.backend.backend() != "jax":
+            return own
+        return [*own, *average.variables]
+
     def _averaged(self) -> list:
         """Weights that `weight_ema` is about."""
         return self.weights
@@ -268,6 +281,7 @@ class TrainingMixin(SavingMixin):
             class_weight=class_weight,
             sample_weight=sample_weight,
         )
+        devices.check_batch(x, batch_size)
         checkpoint = continuing.find_checkpoint(callbacks)
         if checkpoint is not None and self.compiled:
             checkpoint.restore(self)
@@ -300,9 +314,10 @@ class TrainingMixin(SavingMixin):
         }
         fit = functools.partial(worker_data.fit, self, super().fit)
         fit = functools.partial(fit, y=y, batch_size=batch_size)
-        if checkpoint is None:
-            return fit(x, **arguments)
-        return continuing.fit_from(checkpoint, fit, self, x, arguments)
+        with devices.named_uneven_batches():
+            if checkpoint is None:
+                return fit(x, **arguments)
+            return continuing.fit_from(checkpoint, fit, self, x, arguments)
 
     def _open_files(self):
         """Opens what the losses need, before a step is traced."""
@@ -342,7 +357,7 @@ class TrainingMixin(SavingMixin):
         checks.warn_unless_adapted(self, "evaluate")
         kwargs |= {"verbose": verbose, "steps": steps}
         kwargs |= {"callbacks": callbacks, "return_dict": return_dict}
-        with self.averaged_weights():
+        with self.averaged_weights(), devices.any_batch_size():
             return worker_data.evaluate(
                 self, super().evaluate, x, y, batch_size, **kwargs
             )
@@ -350,7 +365,8 @@ class TrainingMixin(SavingMixin):
     @workers.names_lost_workers
     @named_errors()
     def predict(self, *args, **kwargs):
-        return super().predict(*args, **kwargs)
+        with devices.any_batch_size():
+            return super().predict(*args, **kwargs)
 
     def train_on_batch(self, *args, **kwargs):
         """Takes one step; `adapt` must have been called before."""
@@ -430,6 +446,24 @@ class TrainingMixin(SavingMixin):
     def evaluation_logs(self, logs: dict) -> dict:
         """Those of the metrics that evaluation has values for."""
         return logs
+
+    def update_metrics(self, images, losses: dict, result: dict):
+        """Takes one batch into all metrics.
+
+        Args:
+            images: Float tensor of shape `(batch, height, width, channels)`.
+            losses: Dict of float32 scalars, means over the batch.
+            result: Dict of the `reconstruction` and the `indices` of the
+                batch.
+        """
+        count = ops.shape(images)[0]
+        self.update_trackers(losses, result["indices"], batch_size=count)
+        self.compute_metrics(
+            x=images,
+            y=images,
+            y_pred=result["reconstruction"],
+            sample_weight=None,
+        )
 
     def update_trackers(self, losses: dict, indices, batch_size):
         """Takes one batch into the epoch's losses and codebook metrics."""

@@ -15,12 +15,18 @@ def backend_step():
     Raises:
         NotImplementedError: If training is not supported on it.
     """
-    if keras.backend.backend() == "tensorflow":
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
         from keras_vq.trainers import tensorflow
 
         return tensorflow
+    if backend == "jax":
+        from keras_vq.trainers import jax
+
+        return jax
     raise NotImplementedError(
-        "keras_vq trains and evaluates on the TensorFlow backend. Set "
-        'KERAS_BACKEND="tensorflow" before importing keras. Received: backend '
-        f'"{keras.backend.backend()}", which can encode and decode.'
+        "keras_vq trains and evaluates on the backends TensorFlow and JAX. "
+        'Set KERAS_BACKEND="tensorflow" or KERAS_BACKEND="jax" before '
+        f'importing keras. Received: backend "{backend}", which can encode '
+        "and decode."
     )

@@ -48,10 +48,18 @@ def check_steps_per_execution(steps, strategy):
 
 
 def check_distribution():
-    """Refuses Keras' own distribution on TensorFlow, which does nothing."""
-    if keras.backend.backend() != "tensorflow":
+    """Refuses what of Keras' own distribution was not made to work."""
+    distribution = keras.distribution.distribution()
+    if distribution is None:
         return
-    if keras.distribution.distribution() is not None:
+    if keras.backend.backend() == "jax":
+        if not isinstance(distribution, keras.distribution.DataParallel):
+            raise ValueError(
+                "keras_vq models train under `keras.distribution."
+                "DataParallel`, and under no other distribution of Keras. "
+                f"Received: {type(distribution).__name__}"
+            )
+    elif keras.backend.backend() == "tensorflow":
         raise ValueError(
             "`keras.distribution` has no effect on the TensorFlow backend: "
             "training would run on one device only. Build and compile the "
@@ -147,7 +155,20 @@ def first_batch(x, batch_size: int | None = None):
         raise _empty(x)
     if hasattr(x, "shape") and hasattr(x, "dtype"):
         return x[: batch_size or 32]
+    if _can_be_read_again(x):
+        for batch in x:
+            return _images_of(batch)
+        raise _empty(x)
     return None
+
+
+def _can_be_read_again(x) -> bool:
+    """Whether `x` is a loader, such as grain's, and not its iterator."""
+    if not hasattr(x, "__iter__") or isinstance(x, (list, tuple, dict, str)):
+        return False
+    if hasattr(x, "element_spec"):
+        return False  # Distributed by tf.distribute: it has no plain batches.
+    return iter(x) is not x
 
 
 def _empty(x):

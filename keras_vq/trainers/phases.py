@@ -47,8 +47,11 @@ class PhaseSwitch(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         first = self._steps is None
-        # Once an epoch, because it makes the program wait for the device.
+        # Once an epoch, because it makes the program wait for the device; on
+        # JAX, to ask for the model at every step would do so.
         self._steps = self._steps_taken()
+        self._phase, self._phase_at = self.model.phase, self.model.phase_at
+        self._steps_per_execution = self.model.steps_per_execution
         if first and self.params.get("steps"):
             rest = (self.params["epochs"] - epoch) * self.params["steps"]
             self._warn_of_start(self._steps + rest)
@@ -77,5 +80,8 @@ class PhaseSwitch(keras.callbacks.Callback):
         )
 
     def on_train_batch_begin(self, batch, logs=None):
-        enter_phase(self.model, self._steps)
-        self._steps += self.model.steps_per_execution
+        phase = self._phase_at(self._steps)
+        if phase is not self._phase:
+            self._phase = phase
+            enter_phase(self.model, self._steps)
+        self._steps += self._steps_per_execution

@@ -3,6 +3,10 @@
 import functools
 import warnings
 
+import keras
+
+from keras_vq.trainers import devices
+
 _HOW_TO = (
     "Make the model, with its encoder and decoder, and the optimizer inside "
     "of `with strategy.scope():`, and call `compile` and `fit` under the same "
@@ -41,8 +45,8 @@ def check_scope(model) -> None:
     Raises:
         ValueError: If it was made under another strategy, or under none.
     """
-    import keras
-
+    if keras.backend.backend() == "jax":
+        devices.check_variables(model.variables)
     if keras.backend.backend() != "tensorflow":
         return
     import tensorflow as tf

@@ -34,7 +34,7 @@ def fit(model, keras_fit, x=None, y=None, batch_size=None, **arguments):
     Returns:
         What the method returns.
     """
-    strategy = model.distribute_strategy
+    strategy = workers.strategy_of(model)
     if not workers.is_multi_worker(strategy):
         with _built_from_one_part(model):
             return keras_fit(x, y, batch_size=batch_size, **arguments)
@@ -74,7 +74,7 @@ def evaluate(
     Returns:
         What the method returns.
     """
-    strategy = model.distribute_strategy
+    strategy = workers.strategy_of(model)
     # The validation in `fit` has its part already.
     inside = arguments.get("_use_cached_eval_dataset")
     if inside or not workers.is_multi_worker(strategy):
@@ -104,7 +104,7 @@ def _built_from_one_part(model):
     It would take the mean of the parts of all replicas, only to know the shape
     of an image, and fails where they differ in size.
     """
-    strategy = model.distribute_strategy
+    strategy = workers.strategy_of(model)
     replicas = getattr(strategy, "num_replicas_in_sync", 1)
     if replicas == 1 or "_maybe_symbolic_build" in vars(model):
         yield

@@ -199,6 +199,11 @@ def reducible(logs: dict) -> dict:
     return {k: keras.ops.expand_dims(v, 0) for k, v in logs.items()}
 
 
+def strategy_of(model):
+    """The `tf.distribute.Strategy` of a model; None on other backends."""
+    return getattr(model, "distribute_strategy", None)
+
+
 def names_lost_workers(method):
     """Decorator of a model's method that runs on all workers together.
 

@@ -5,7 +5,6 @@ import json
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from cases import MODELS, levels, parametrize
 from replicas import compile_model
 
@@ -99,7 +98,9 @@ def test_keras_file_without_training(case, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
-def test_exported_endpoints(case, tmp_path):
+def test_exported_endpoints(case, tmp_path, on_tensorflow):
+    import tensorflow as tf
+
     model, factor = case.make(), case.downsample_factor
     model.export(str(tmp_path / "saved"), verbose=False)
     saved = tf.saved_model.load(str(tmp_path / "saved"))

@@ -25,8 +25,9 @@ from replicas import (
 
 from keras_vq.layers import EMAVectorQuantizer, VectorQuantizer
 from keras_vq.models import VQVAE, VQAutoencoder
-from keras_vq.trainers import adversarial, batches, gate
+from keras_vq.trainers import replicas as parts_of_replicas
 from keras_vq.trainers import tensorflow as steps
+from keras_vq.trainers import tensorflow_adversarial, tensorflow_gate
 
 
 def _model(quantizer=EMAVectorQuantizer, **arguments):
@@ -202,7 +203,7 @@ def _fails_to_equal(strategy, data, model="ema", epochs=2):
 
 
 def test_without_the_all_reduce(two_replicas, data, monkeypatch):
-    for module in (steps, gate):
+    for module in (steps, tensorflow_gate):
         monkeypatch.setattr(module, "all_reduce", lambda values: values)
     mirrored = _fails_to_equal(two_replicas, data)
     with pytest.raises(AssertionError):
@@ -212,29 +213,31 @@ def test_without_the_all_reduce(two_replicas, data, monkeypatch):
 def test_without_the_all_reduce_of_the_adaptive_weight(
     two_replicas, data, monkeypatch
 ):
-    monkeypatch.setattr(adversarial, "all_reduce", lambda values: values)
+    monkeypatch.setattr(
+        tensorflow_adversarial, "all_reduce", lambda values: values
+    )
     mirrored = _fails_to_equal(two_replicas, data, "vqgan", 3)
     # The gradients are still summed: only the comparison can tell.
     assert_same_copies(mirrored)
 
 
 def test_without_the_share(two_replicas, data, monkeypatch):
-    whole = batches.share_of_replica
+    whole = parts_of_replicas.share_of_replica
 
     def unscaled(count):
         return (1.0, *whole(count)[1:])
 
-    monkeypatch.setattr(batches, "share_of_replica", unscaled)
+    monkeypatch.setattr(parts_of_replicas, "share_of_replica", unscaled)
     _fails_to_equal(two_replicas, data)
 
 
 def test_with_equal_shares_of_an_uneven_batch(two_replicas, data, monkeypatch):
-    whole = batches.share_of_replica
+    whole = parts_of_replicas.share_of_replica
 
     def halves(count):
         return (0.5, *whole(count)[1:])
 
-    monkeypatch.setattr(batches, "share_of_replica", halves)
+    monkeypatch.setattr(parts_of_replicas, "share_of_replica", halves)
     _fails_to_equal(two_replicas, data)
 
 

@@ -83,8 +83,9 @@ class EMAVectorQuantizer(Quantizer):
 
     def _replace(self, codes, moved):
         super()._replace(codes, moved)
-        sums = codes * ops.convert_to_tensor(self.counts)[:, None]
-        self.sums.assign(ops.where(ops.expand_dims(moved, 1), sums, self.sums))
+        old = ops.convert_to_tensor(self.sums)
+        new = codes * ops.convert_to_tensor(self.counts)[:, None]
+        self.sums.assign(ops.where(ops.expand_dims(moved, 1), new, old))
 
     def get_config(self):
         return {**super().get_config(), "epsilon": self.epsilon}

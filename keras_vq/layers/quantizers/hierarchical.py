@@ -98,7 +98,9 @@ class HierarchicalQuantizer(keras.layers.Layer):
             output = quantizer(latents, training=training)
             return output, output["quantized"]
 
-        outputs = self._descend(features, quantize)
+        return self._joined_outputs(self._descend(features, quantize), training)
+
+    def _joined_outputs(self, outputs, training) -> dict:
         losses = {}
         for output in outputs:
             for name, value in output["losses"].items():
@@ -111,6 +113,23 @@ class HierarchicalQuantizer(keras.layers.Layer):
         if training:
             result["statistics"] = [output["statistics"] for output in outputs]
         return result
+
+    def compute_output_spec(self, features, training=None):
+        if keras.backend.backend() != "jax":
+            return super().compute_output_spec(features, training=training)
+        # JAX takes all sizes that are not known for one and the same, which
+        # those of the levels are not: so layer by layer.
+        features = self._levels_of(features, "features")
+        outputs, context = [], None
+        for level, quantizer in enumerate(self.quantizers):
+            joined = _joined(context, features[level])
+            latents = self.projections[level].compute_output_spec(joined)
+            output = quantizer.compute_output_spec(latents, training=training)
+            outputs.append(output)
+            if level < len(self.contexts):
+                joined = _joined(context, output["quantized"])
+                context = self.contexts[level].compute_output_spec(joined)
+        return self._joined_outputs(outputs, training)
 
     def encode(self, features) -> list:
         """Indices of the nearest codes, by level.

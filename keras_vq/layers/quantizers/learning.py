@@ -80,7 +80,9 @@ class LearningMixin:
         self._update_codebook(statistics)
         if self.revival_threshold:
             dead = self._dead_codes(self.revival_threshold)
-            codes, moved = revive(self.codebook, dead, statistics, step)
+            codes, moved = revive(
+                ops.convert_to_tensor(self.codebook), dead, statistics, step
+            )
             self._replace(codes, moved)
 
     def _update_codebook(self, statistics):
@@ -89,8 +91,8 @@ class LearningMixin:
     def _replace(self, codes, moved):
         """Sets the codes where `moved`, as if they had been used normally."""
         self.codebook.assign(codes)
-        mean = ops.mean(self.counts)
-        self.counts.assign(ops.where(moved, mean, self.counts))
+        counts = ops.convert_to_tensor(self.counts)
+        self.counts.assign(ops.where(moved, ops.mean(counts), counts))
 
     def _dead_codes(self, threshold):
         return self.counts < threshold * ops.mean(self.counts)

@@ -40,7 +40,9 @@ def nearest_code(vectors, codebook):
 
     rows = max(1, _MAX_DISTANCES // codebook.shape[0])
     count = vectors.shape[0]
-    if count is not None and count <= rows:
+    # JAX finds shapes with sizes that are symbols, and cannot be compared.
+    symbol = count is not None and not isinstance(count, int)
+    if symbol or (count is not None and count <= rows):
         return search(vectors)
     return _search_in_chunks(search, vectors, rows)
 

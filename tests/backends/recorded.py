@@ -1,0 +1,155 @@
+"""What two trainings and a preset compute, to be compared between backends.
+
+    KERAS_BACKEND=tensorflow python tests/backends/recorded.py FILE [PART ...]
+
+writes what the running backend computes. `recorded_by_tensorflow.npz` is that
+of TensorFlow. Start values and batches are NumPy's, so they are the same
+everywhere; nothing is drawn while a model trains.
+"""
+
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+
+import keras
+import networks
+import numpy as np
+from replicas import values, variables
+
+from keras_vq.layers import EMAVectorQuantizer
+from keras_vq.models import VQVAE
+
+STEPS = 50
+FILE = pathlib.Path(__file__).with_name("recorded_by_tensorflow.npz")
+
+
+def vqvae():
+    """A VQ-VAE whose codes are moving averages, with revival."""
+    model = VQVAE(
+        hidden_units=8,
+        residual_units=4,
+        residual_blocks=1,
+        codebook_dim=4,
+        quantizer=EMAVectorQuantizer(
+            16, 4, decay=0.9, codebook_initializer="zeros"
+        ),
+    )
+    return randomized(model)
+
+
+def vqgan(start=0):
+    """A VQGAN with every term, whose discriminator starts after some steps."""
+    model = networks.vqgan(
+        {
+            "loss": "non_saturating",
+            "discriminator_start": start,
+            "warmup_steps": 10,
+            "r1_weight": 0.1,
+            "lecam_weight": 0.1,
+        },
+        quantizer=EMAVectorQuantizer(
+            16, 4, decay=0.9, codebook_initializer="zeros"
+        ),
+        # At the kinks of |x| rounding decides on a gradient.
+        reconstruction_loss="mse",
+        perceptual_loss=None,
+    )
+    return randomized(model)
+
+
+def randomized(model):
+    """The model with start values that every backend draws alike."""
+    rng = np.random.RandomState(0)
+    for weight in model.trainable_weights:
+        drawn = rng.normal(size=weight.shape)
+        if len(weight.shape) > 1:
+            drawn /= np.sqrt(np.prod(weight.shape[:-1]))
+        else:
+            drawn = 0.1 * drawn + (weight.name in ("gamma", "scale"))
+        weight.assign(drawn)
+    codes = 0.5 * rng.normal(size=model.quantizer.codebook.shape)
+    model.quantizer.codebook.assign(codes)
+    model.quantizer.sums.assign(codes)
+    return model
+
+
+def batch(step):
+    return networks.images(8, 8, 8, 3, seed=step)
+
+
+def compiled(model, rate, kind, **arguments):
+    if getattr(model, "discriminator", None) is not None:
+        arguments["discriminator_optimizer"] = kind(rate)
+    model.compile(kind(rate), **arguments)
+    return model
+
+
+def curve(model) -> np.ndarray:
+    """The losses of each of `STEPS` steps."""
+    compiled(model, 1e-3, keras.optimizers.Adam, weight_ema=0.9)
+    # The codes are as good as any others; `fit` would start them from data.
+    logs = [
+        model.train_on_batch(batch(i), return_dict=True) for i in range(STEPS)
+    ]
+    names = [name for name in sorted(logs[0]) if name.endswith("loss")]
+    return np.array([[float(step[name]) for name in names] for step in logs])
+
+
+def one_step(model, **arguments) -> np.ndarray:
+    """What a step of SGD changes, seen from a few sides, by variable."""
+    compiled(
+        model,
+        0.1,
+        keras.optimizers.SGD,
+        clipnorm=1.0,
+        accumulation_steps=2,
+        weight_ema=0.9,
+        **arguments,
+    )
+    before = values(model)
+    model.train_on_batch(batch(0))
+    rows, rng = [], np.random.RandomState(1)
+    for variable, old, new in zip(
+        variables(model), before, values(model), strict=True
+    ):
+        change = new.astype("float64") - old
+        sides = rng.normal(size=(3, *change.shape)).reshape(3, -1)
+        if variable.dtype == "float32":
+            norm = np.linalg.norm(change)
+            rows.append([norm, *(sides @ change.reshape(-1))])
+    return np.array(rows)
+
+
+def preset() -> dict:
+    """Codes and reconstructions of the bundled preset."""
+    model = VQVAE.from_preset("vqvae_cifar")
+    rows = np.linspace(-0.9, 0.9, 32)
+    waves = np.sin(3 * rows[:, None] + 4 * rows**2)[..., None]
+    images = np.stack([waves * [1, 0.5, -0.5], np.cos(2 * waves) * [0.2, 1, 1]])
+    images = images.astype("float32")
+    codes = keras.ops.convert_to_numpy(model.encode(images))
+    output = keras.ops.convert_to_numpy(model.reconstruct(images))
+    return {"preset_codes": codes, "preset_reconstruction": output}
+
+
+PARTS = {
+    "vqvae_curve": lambda: curve(vqvae()),
+    "vqgan_curve": lambda: curve(vqgan(start=10)),
+    "vqvae_step": lambda: one_step(vqvae()),
+    "vqgan_step": lambda: one_step(vqgan()),
+    "preset": preset,
+}
+
+
+def compute(parts) -> dict:
+    """Arrays by name."""
+    arrays = {}
+    for name in parts:
+        found = PARTS[name]()
+        arrays |= found if isinstance(found, dict) else {name: found}
+    return arrays
+
+
+if __name__ == "__main__":
+    np.savez_compressed(sys.argv[1], **compute(sys.argv[2:] or PARTS))

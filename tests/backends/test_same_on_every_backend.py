@@ -1,0 +1,74 @@
+"""Every backend computes what TensorFlow has computed; see `recorded`."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import recorded
+
+
+@pytest.fixture(scope="module")
+def expected():
+    with np.load(recorded.FILE) as file:
+        return dict(file)
+
+
+@pytest.mark.parametrize("name", ["vqvae_curve", "vqgan_curve"])
+def test_same_losses_over_50_steps(name, expected):
+    losses = recorded.compute([name])[name]
+    assert losses.shape == expected[name].shape
+    assert (losses[-1] != losses[0]).all()
+    # Of a term near 0, relative to what the terms are.
+    scale = np.abs(expected[name]).mean(0)
+    np.testing.assert_allclose(
+        losses, expected[name], rtol=1e-3, atol=1e-3 * scale.min()
+    )
+
+
+@pytest.mark.parametrize("name", ["vqvae_step", "vqgan_step"])
+def test_same_step_of_sgd(name, expected):
+    """Weights, slots, codebook and averages; two micro-batches, clipped."""
+    changes, want = recorded.compute([name])[name], expected[name]
+    assert changes.shape == want.shape and (want[:, 0] > 0).sum() > 10
+    # Within 1e-4 of the length of each change; those that are rounding alone,
+    # such as of a bias before a normalization, within 1e-6.
+    atol = 1e-4 * want[:, :1] + 1e-6
+    difference = np.abs(changes - want)
+    assert (difference <= atol).all(), (difference / atol).max(axis=1)
+
+
+def test_same_codes_and_reconstructions(expected):
+    _assert_same_preset(recorded.preset(), expected)
+
+
+def test_same_codes_and_reconstructions_on_torch(expected, tmp_path):
+    if importlib.util.find_spec("torch") is None:
+        pytest.skip("needs torch (extra `bench`)")
+    file = tmp_path / "preset.npz"
+    environment = {**os.environ, "KERAS_BACKEND": "torch"}
+    subprocess.run(
+        [sys.executable, recorded.__file__, file, "preset"],
+        env=environment,
+        check=True,
+    )
+    with np.load(file) as arrays:
+        _assert_same_preset(arrays, expected)
+
+
+def _assert_same_preset(found, expected):
+    name = "preset_codes"
+    assert len(np.unique(expected[name])) > 20
+    np.testing.assert_array_equal(found[name], expected[name])
+    name = "preset_reconstruction"
+    np.testing.assert_allclose(found[name], expected[name], atol=1e-5)
+
+
+def test_the_backend_is_the_one_asked_for():
+    asked = os.environ.get("KERAS_BACKEND", keras.backend.backend())
+    assert keras.backend.backend() == asked
+    if asked == "jax" and importlib.util.find_spec("tensorflow") is None:
+        assert "tensorflow" not in sys.modules
