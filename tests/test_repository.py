@@ -25,7 +25,9 @@ PACKAGES = {
 }
 HEAVY = {
     "PIL",
+    "grain",
     "huggingface_hub",
+    "jax",
     "keras_cv",
     "keras_hub",
     "safetensors",
@@ -222,12 +224,18 @@ def test_import_brings_nothing_that_keras_has_not_brought():
 def test_heavy_modules_are_imported_late():
     # TensorFlow is loaded anyway where Keras runs on it; the source tells
     # what happens with another backend.
-    # Of these nothing is imported before the first step on TensorFlow.
-    steps = ("tensorflow", "adversarial", "batches", "gate", "replicas")
-    allowed = {
-        pathlib.Path(f"keras_vq/trainers/{name}.py"): {"tensorflow"}
-        for name in steps
+    # Each engine is imported when its first step or batch is made.
+    tensorflow = ("tensorflow", "tensorflow_adversarial", "tensorflow_gate")
+    engines = {
+        "tensorflow": (*tensorflow, "replicas"),
+        "jax": ("jax", "jax_adversarial", "jax_values"),
     }
+    allowed = {
+        pathlib.Path(f"keras_vq/trainers/{name}.py"): {engine}
+        for engine, names in engines.items()
+        for name in names
+    }
+    allowed[pathlib.Path("keras_vq/data/grain_engine.py")] = {"grain"}
     files = sorted((ROOT / "keras_vq").rglob("*.py"))
     assert len(files) > 30
     for file in files:
