@@ -112,8 +112,7 @@ def _changed(recipe, parsed):
     ):
         raise CommandError(
             f"{recipe.name} is trained without a discriminator in any case. "
-            "Leave --without-discriminator and --discriminator-start "
-            "out"
+            "Leave out --without-discriminator and --discriminator-start"
         )
     if parsed.without_discriminator:
         changes["discriminator_start"] = None

@@ -212,7 +212,7 @@ def _png_chunk(kind, content):
     return (
         struct.pack(">I4s", len(content), kind)
         + content
-        + (struct.pack(">I", checksum))
+        + struct.pack(">I", checksum)
     )
 
 

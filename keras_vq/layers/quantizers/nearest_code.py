@@ -41,8 +41,8 @@ def nearest_code(vectors, codebook):
     rows = max(1, _MAX_DISTANCES // codebook.shape[0])
     count = vectors.shape[0]
     # JAX finds shapes with sizes that are symbols, and cannot be compared.
-    symbol = count is not None and not isinstance(count, int)
-    if symbol or (count is not None and count <= rows):
+    known = isinstance(count, int)
+    if count is not None and (not known or count <= rows):
         return search(vectors)
     return _search_in_chunks(search, vectors, rows)
 
