@@ -33,7 +33,8 @@ def _assert_close(model, expected, tolerance):
         )
 
 
-@every_model
+# Of a VQGAN, tests/models/test_vqgan_phases.py shows it in every phase.
+@parametrize(MODELS, slow_in_soak=True)
 def test_fit_evaluate_predict(case):
     model, images = case.make(), _images(case, 20)
     compile_model(model, keras.optimizers.Adam(1e-2))
@@ -87,7 +88,7 @@ def test_fit_evaluate_predict(case):
         assert value == pytest.approx(expected[key], rel=1e-4), key
 
 
-# Of a VQGAN, tests/models/test_vqgan_phases.py shows it in every phase.
+# The same holds here.
 @parametrize(MODELS, slow_in_soak=True)
 def test_training_goes_on_exactly_after_loading(case, tmp_path):
     model, images = case.make(), _images(case)

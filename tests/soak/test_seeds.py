@@ -13,3 +13,5 @@ def test_five_processes(figure):
     equal = sum(run == runs[0] for run in runs)
     figure("processes with the same hash of all variables", f"{equal}/5")
     assert equal == 5
+    other = hashes(1)
+    assert all(other[name] != runs[0][name] for name in other)

@@ -34,9 +34,6 @@ def hashes(seed, *options):
 def test_two_processes():
     first = hashes(0)
     assert hashes(0, "--deterministic") == first
-    other = hashes(1)
-    assert other["vqvae"] != first["vqvae"]
-    assert other["dropout"] != first["dropout"]
 
 
 @pytest.mark.parametrize("name", ["vqvae", "dropout"])
