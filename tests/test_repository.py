@@ -225,7 +225,12 @@ def test_heavy_modules_are_imported_late():
     # TensorFlow is loaded anyway where Keras runs on it; the source tells
     # what happens with another backend.
     # Each engine is imported when its first step or batch is made.
-    tensorflow = ("tensorflow", "tensorflow_adversarial", "tensorflow_gate")
+    tensorflow = (
+        "tensorflow",
+        "tensorflow_adam",
+        "tensorflow_adversarial",
+        "tensorflow_gate",
+    )
     engines = {
         "tensorflow": (*tensorflow, "replicas"),
         "jax": ("jax", "jax_adversarial", "jax_values"),

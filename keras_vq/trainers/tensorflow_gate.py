@@ -11,6 +11,7 @@ import tensorflow as tf
 from keras_vq.trainers import gate
 from keras_vq.trainers.gate import present
 from keras_vq.trainers.replicas import all_reduce
+from keras_vq.trainers.tensorflow_adam import in_one_operation
 
 
 def non_finite(model, images, losses, gradients, statistics, guarded):
@@ -77,7 +78,8 @@ def _apply_update(model, gradients, statistics):
     for name, group in gradients.items():
         if present(group):
             optimizer, variables = model.optimizer_groups[name]
-            optimizer.apply(group, variables)
+            with in_one_operation(optimizer):
+                optimizer.apply(group, variables)
     gate.update_what_follows(model, statistics)
 
 
