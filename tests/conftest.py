@@ -107,6 +107,17 @@ def two_replicas(on_tensorflow):
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
 
+@pytest.fixture(scope="session")
+def two_devices(request):
+    """Two logical CPUs, as the backend trains on them."""
+    if keras.backend.backend() == "tensorflow":
+        return request.getfixturevalue("two_replicas")
+    if keras.backend.backend() != "jax":
+        pytest.skip("needs a backend that trains on several devices")
+    devices = keras.distribution.list_devices("cpu")[:2]
+    return keras.distribution.DataParallel(devices=devices)
+
+
 @pytest.fixture
 def mirrored_is_two_replicas(monkeypatch, two_replicas):
     """`MirroredStrategy()`, all devices, gives the one object of all tests."""
