@@ -4,10 +4,13 @@ The backend is that of KERAS_BACKEND. On JAX (`make test-jax`) there need be no
 TensorFlow.
 """
 
+import atexit
 import gc
 import json
 import os
 import pathlib
+import shutil
+import tempfile
 
 # Before TensorFlow is imported, or its native code talks over the tests.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -16,6 +19,26 @@ os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
 
 import keras
 import pytest
+
+
+def _compile_once():
+    """What several tests compile, JAX compiles for the first, in any process.
+
+    Most of its time would go into that.
+    """
+    if keras.backend.backend() != "jax":
+        return
+    import jax
+
+    name = "JAX_COMPILATION_CACHE_DIR"
+    if name not in os.environ:
+        os.environ[name] = tempfile.mkdtemp(prefix="keras-vq-tests-")
+        atexit.register(shutil.rmtree, os.environ[name], ignore_errors=True)
+    jax.config.update("jax_compilation_cache_dir", os.environ[name])
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+_compile_once()
 
 # At import, because the first operation of any test module fixes the devices.
 if keras.backend.backend() == "tensorflow":
@@ -105,6 +128,17 @@ def two_replicas(on_tensorflow):
     process use the same keys and wait for each other.
     """
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+@pytest.fixture(scope="session")
+def two_devices(request):
+    """Two logical CPUs, as the backend trains on them."""
+    if keras.backend.backend() == "tensorflow":
+        return request.getfixturevalue("two_replicas")
+    if keras.backend.backend() != "jax":
+        pytest.skip("needs a backend that trains on several devices")
+    devices = keras.distribution.list_devices("cpu")[:2]
+    return keras.distribution.DataParallel(devices=devices)
 
 
 @pytest.fixture

@@ -5,10 +5,11 @@
 Writes the loss of every step to DIRECTORY/steps.txt, and at the end a hash of
 all variables to DIRECTORY/hash.txt. Everything that is random takes part:
 dropout, noise without a seed of its own, mirrored and shuffled images, revived
-codes.
+codes. The backend is that of KERAS_BACKEND.
 """
 
 import argparse
+import contextlib
 import hashlib
 import os
 import pathlib
@@ -17,10 +18,11 @@ import signal
 import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# As in the tests, in whose process a run may go on.
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
 
 import keras
 import numpy as np
-import tensorflow as tf
 from networks import vqgan, vqvae2
 from replicas import compile_model
 
@@ -84,14 +86,18 @@ def build_model(noise=True, kind="autoencoder", **arguments):
 
 def _autoencoder(quantizer, noise):
     layers = keras.layers
+    on_tensorflow = keras.backend.backend() == "tensorflow"
+    synchronized = on_tensorflow and not noise
+    noise = on_tensorflow and noise
     encoder = keras.Sequential(
         [
             keras.Input((None, None, 3)),
             layers.Conv2D(8, 4, 2, "same", activation="relu"),
             layers.Dropout(0.2),
             # Else each replica has moving statistics of its own.
-            layers.BatchNormalization(synchronized=not noise),
-            # Keras cannot use its global generator on replicas.
+            layers.BatchNormalization(synchronized=synchronized),
+            # Keras can use its global generator neither on replicas nor in a
+            # function that JAX compiles.
             *([Noise()] if noise else []),
             layers.Conv2D(4, 3, padding="same"),
         ]
@@ -167,7 +173,8 @@ def run(
 
     Args:
         directory: Path of the folder of the run.
-        strategy: A `tf.distribute.Strategy`, or None.
+        strategy: A `tf.distribute.Strategy`, a `keras.distribution.
+            DataParallel` on JAX, or None.
         steps: Integer, steps of the whole training.
         callbacks: Further callbacks.
         model: Dict, arguments of `build_model`.
@@ -176,22 +183,48 @@ def run(
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(3)
-    with (strategy or tf.distribute.get_strategy()).scope():
-        model = build_model(noise=strategy is None, **(model or {}))
     saver = ResumableCheckpoint(
         directory / "checkpoints", **{"save_every": 3, **checkpoint}
     )
     draws = GlobalDraws()
-    model.fit(
-        saver.resume(build_data()),
-        steps_per_epoch=STEPS_PER_EPOCH,
-        epochs=steps // STEPS_PER_EPOCH,
-        callbacks=[StepLog(directory / "steps.txt"), draws, *callbacks, saver],
-        verbose=0,
-    )
-    last = getattr(draws, "last", None)
-    (directory / "hash.txt").write_text(state_hash(model, last))
+    with contextlib.ExitStack() as scopes:
+        if strategy is not None:
+            scopes.enter_context(strategy.scope())
+        model = build_model(noise=strategy is None, **(model or {}))
+        if keras.backend.backend() == "tensorflow":
+            # There the model remembers it; on JAX it has to stay set.
+            scopes.close()
+        model.fit(
+            saver.resume(build_data()),
+            steps_per_epoch=STEPS_PER_EPOCH,
+            epochs=steps // STEPS_PER_EPOCH,
+            callbacks=[
+                StepLog(directory / "steps.txt"),
+                draws,
+                *callbacks,
+                saver,
+            ],
+            verbose=0,
+        )
+        last = getattr(draws, "last", None)
+        (directory / "hash.txt").write_text(state_hash(model, last))
     return model
+
+
+def make_strategy(devices):
+    """What trains on so many logical devices of the CPU; None for one."""
+    if devices == 1:
+        return None
+    if keras.backend.backend() == "jax":
+        cpus = keras.distribution.list_devices("cpu")[:devices]
+        return keras.distribution.DataParallel(devices=cpus)
+    import tensorflow as tf
+
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0],
+        [tf.config.LogicalDeviceConfiguration()] * devices,
+    )
+    return tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(devices)])
 
 
 def main():
@@ -204,18 +237,9 @@ def main():
     parser.add_argument("--kill-at", type=int)
     parser.add_argument("--model", default="autoencoder")
     arguments = parser.parse_args()
-    strategy = None
-    if arguments.replicas > 1:
-        tf.config.set_logical_device_configuration(
-            tf.config.list_physical_devices("CPU")[0],
-            [tf.config.LogicalDeviceConfiguration()] * arguments.replicas,
-        )
-        strategy = tf.distribute.MirroredStrategy(
-            [f"CPU:{i}" for i in range(arguments.replicas)]
-        )
     run(
         arguments.directory,
-        strategy,
+        make_strategy(arguments.replicas),
         arguments.steps,
         [KillAt(arguments.kill_at)] if arguments.kill_at else [],
         model={"kind": arguments.model},

@@ -117,6 +117,7 @@ class ResumableCheckpoint(keras.callbacks.Callback):
                 "end of `fit`, which a resumed run could not repeat. Use "
                 "`compile(weight_ema=...)` instead."
             )
+        state.start_generators()
         arrays, info = self._newest(model)
         if info is None:
             return

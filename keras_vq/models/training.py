@@ -17,6 +17,7 @@ from keras_vq.trainers import (
     checks,
     continuing,
     devices,
+    kept_state,
     scope,
     worker_data,
     workers,
@@ -357,7 +358,8 @@ class TrainingMixin(SavingMixin):
         checks.warn_unless_adapted(self, "evaluate")
         kwargs |= {"verbose": verbose, "steps": steps}
         kwargs |= {"callbacks": callbacks, "return_dict": return_dict}
-        with self.averaged_weights(), devices.any_batch_size():
+        context = devices.any_batch_size()
+        with self.averaged_weights(), context, kept_state.kept(self):
             return worker_data.evaluate(
                 self, super().evaluate, x, y, batch_size, **kwargs
             )
@@ -365,13 +367,18 @@ class TrainingMixin(SavingMixin):
     @workers.names_lost_workers
     @named_errors()
     def predict(self, *args, **kwargs):
-        with devices.any_batch_size():
+        with devices.any_batch_size(), kept_state.kept(self):
             return super().predict(*args, **kwargs)
 
     def train_on_batch(self, *args, **kwargs):
         """Takes one step; `adapt` must have been called before."""
         checks.check_adapted(self)
         return super().train_on_batch(*args, **kwargs)
+
+    def _make_function(self, step_function, **kwargs):
+        step = kept_state.step_of(self, step_function)
+        function = super()._make_function(step, **kwargs)
+        return kept_state.steps_of(self, function)
 
     def train_step(self, *args):
         checks.check_batch(args[-1])

@@ -1,10 +1,33 @@
-"""Signals that wait until the step in progress is saved."""
+"""Signals that wait until the step in progress is taken, or saved."""
 
 import contextlib
 import signal
 import threading
 
 _NUMBERS = (signal.SIGTERM, signal.SIGINT)
+
+
+@contextlib.contextmanager
+def finished_first():
+    """Context whose end Ctrl-C waits for; a second one acts at once."""
+    before = signal.getsignal(signal.SIGINT)
+    here = threading.current_thread() is threading.main_thread()
+    if not here or not callable(before):
+        yield
+        return
+    received = []
+
+    def remember(number, frame):
+        received.append((number, frame))
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, remember)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if received:
+            before(*received[0])
 
 
 class DelayedSignals:

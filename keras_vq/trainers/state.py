@@ -29,6 +29,16 @@ def training_variables(model) -> dict[str, list]:
     }
 
 
+def start_generators() -> None:
+    """Makes Keras' global random generator, which else its first use makes.
+
+    It starts from a number that it takes from Python's generator. If that
+    happened in `read_state`, the numbers that follow would depend on when the
+    first checkpoint was written.
+    """
+    _global_generator()
+
+
 def read_state(model) -> tuple[dict[str, np.ndarray], dict]:
     """Copies everything that the next step depends on.
 
@@ -101,11 +111,15 @@ def _named_variables(model):
         for group, variables in groups.items()
         for index, variable in enumerate(variables)
     }
-    # The generator behind `keras.random` calls without a seed. Keras names it
-    # nowhere in public.
+    return {**found, "random/keras": _global_generator().state}
+
+
+def _global_generator():
+    # That behind `keras.random` calls without a seed. Keras names it nowhere
+    # in public.
     from keras.src.random.seed_generator import global_seed_generator
 
-    return {**found, "random/keras": global_seed_generator().state}
+    return global_seed_generator()
 
 
 def _value(variable):

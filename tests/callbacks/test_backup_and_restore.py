@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
+from feeding import batches
 from networks import images, vqgan
 from replicas import compile_model, number, values, variables
 
@@ -26,7 +26,7 @@ def _train(folder, seed, *callbacks):
         run_eagerly=True,
     )
     backup = keras.callbacks.BackupAndRestore(folder)
-    data = tf.data.Dataset.from_tensor_slices(images(8, 8, 8, 3)).batch(4)
+    data = batches(images(8, 8, 8, 3), size=4)
     history = model.fit(
         data, epochs=2, callbacks=[backup, *callbacks], verbose=0
     )

@@ -10,8 +10,9 @@ import interrupted_run
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
+from feeding import batches
 from networks import decoder, encoder, images
+from replicas import number
 
 import keras_vq
 from keras_vq.callbacks import ResumableCheckpoint
@@ -33,7 +34,7 @@ class _At(keras.callbacks.Callback):
         self.action = action
 
     def on_train_batch_end(self, batch, logs=None):
-        if int(keras.ops.convert_to_numpy(self.model.steps)) == self.step:
+        if number(self.model.steps) == self.step:
             self.action()
 
 
@@ -97,20 +98,20 @@ def test_kill_nine(uninterrupted, tmp_path):
     _assert_as_if_nothing_had_happened(tmp_path, uninterrupted)
 
 
-def test_goes_on_exactly_on_replicas(two_replicas, tmp_path):
-    interrupted_run.run(tmp_path / "whole", two_replicas)
+def test_goes_on_exactly_on_replicas(two_devices, tmp_path):
+    interrupted_run.run(tmp_path / "whole", two_devices)
     with pytest.raises(_Interrupted):
         callbacks = [_At(18, _fail)]
-        interrupted_run.run(tmp_path / "cut", two_replicas, 28, callbacks)
-    interrupted_run.run(tmp_path / "cut", two_replicas)
+        interrupted_run.run(tmp_path / "cut", two_devices, 28, callbacks)
+    interrupted_run.run(tmp_path / "cut", two_devices)
     _assert_as_if_nothing_had_happened(tmp_path / "cut", tmp_path / "whole")
 
 
-def test_from_one_device_to_replicas(two_replicas, uninterrupted, tmp_path):
+def test_from_one_device_to_replicas(two_devices, uninterrupted, tmp_path):
     """Another number of replicas gets the same state, sums of metrics too."""
     with pytest.raises(_Interrupted):
         interrupted_run.run(tmp_path, callbacks=[_At(5, _fail)])
-    interrupted_run.run(tmp_path, two_replicas, steps=7)
+    interrupted_run.run(tmp_path, two_devices, steps=7)
     lines = {}
     for directory in (tmp_path, uninterrupted):
         text = (directory / "steps.txt").read_text().splitlines()
@@ -196,7 +197,7 @@ def test_callbacks_see_one_run(tmp_path):
 def test_finished_run_stays_as_it_is(tmp_path):
     interrupted_run.run(tmp_path, steps=14)
     model = interrupted_run.run(tmp_path, steps=14)
-    assert int(model.steps) == 14
+    assert number(model.steps) == 14
     assert (tmp_path / "steps.txt").read_text().count("\n") == 14
 
 
@@ -210,7 +211,7 @@ def _model():
 
 
 def test_other_data_begins_the_epoch_anew(tmp_path):
-    dataset = tf.data.Dataset.from_tensor_slices(images(24, 8, 8, 3)).batch(8)
+    dataset = batches(images(24, 8, 8, 3), size=8)
     first = ResumableCheckpoint(tmp_path, save_every=2)
     with pytest.raises(_Interrupted):
         _model().fit(
@@ -226,7 +227,7 @@ def test_other_data_begins_the_epoch_anew(tmp_path):
             second.resume(dataset), epochs=3, callbacks=[second], verbose=0
         )
     assert history.epoch == [1, 2]
-    assert int(model.steps) == 4 + 6
+    assert number(model.steps) == 4 + 6
 
 
 # What is refused
@@ -294,6 +295,6 @@ def test_files_are_readable_and_few(tmp_path):
     assert manifest["epoch"] == 2 and manifest["batches"] == 14
     arrays, _ = snapshots.read_snapshot(written[-1])
     np.testing.assert_array_equal(
-        arrays["model/0"], np.asarray(model.variables[0])
+        arrays["model/0"], keras.ops.convert_to_numpy(model.variables[0])
     )
     assert keras_vq.callbacks.ResumableCheckpoint is ResumableCheckpoint

@@ -1,5 +1,6 @@
 """A training that is killed again and again, and what becomes of it."""
 
+import os
 import pathlib
 import random
 import signal
@@ -7,11 +8,21 @@ import subprocess
 import sys
 import time
 
+import keras
+
 from keras_vq.utils import snapshots
 
 PROGRAM = pathlib.Path(__file__).parents[1] / "interrupted_run.py"
 KILLS = 20
 STEPS = 420
+
+
+# Each life compiles for itself, as those of a user do.
+_ENVIRONMENT = {
+    name: value
+    for name, value in os.environ.items()
+    if name != "JAX_COMPILATION_CACHE_DIR"
+}
 
 
 class _Life:
@@ -33,6 +44,7 @@ class _Life:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            env=_ENVIRONMENT,
         )
 
     def _size(self):
@@ -81,6 +93,11 @@ def _is_as_if_nothing_had_happened(directory, uninterrupted):
     assert hashes[0] == hashes[1]
 
 
+def _name(kind):
+    backend = keras.backend.backend()
+    return kind if backend == "tensorflow" else f"{kind}, {backend}"
+
+
 def check_kills(replicas, kind, tmp_path, figure):
     """Every other kill comes while a checkpoint is being written."""
     arguments = [f"--replicas={replicas}", f"--model={kind}"]
@@ -104,7 +121,7 @@ def check_kills(replicas, kind, tmp_path, figure):
     assert inside > KILLS // 4
     devices = "one device" if replicas == 1 else "two replicas"
     figure(
-        f"kill -9, resumed bit for bit, {devices}, {kind}",
+        f"kill -9, resumed bit for bit, {devices}, {_name(kind)}",
         f"{killed}/{KILLS} ({inside} of them inside a save)",
     )
 
@@ -127,5 +144,5 @@ def check_terminations(kind, tmp_path, figure):
     _Life(tmp_path / "ended", *model).finish()
     _is_as_if_nothing_had_happened(tmp_path / "ended", tmp_path / "whole")
     assert _steps(tmp_path / "ended") == _steps(tmp_path / "whole")
-    name = f"SIGTERM, saved and ended with 143, {kind}"
+    name = f"SIGTERM, saved and ended with 143, {_name(kind)}"
     figure(name, f"{KILLS}/{KILLS}")
