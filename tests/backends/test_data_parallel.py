@@ -1,11 +1,12 @@
 """`keras.distribution.DataParallel` takes the step of one device, on JAX."""
 
 import contextlib
+import functools
 
 import keras
 import numpy as np
 import pytest
-from networks import decoder, encoder, images, smooth_vqgan, vqvae2
+from networks import decoder, encoder, images, lively_vqvae2, smooth_vqgan
 from replicas import (
     assert_equal_training,
     assert_moved,
@@ -44,8 +45,9 @@ def _autoencoder():
 
 _MODELS = {
     "ema": _autoencoder,
-    "vqvae2": vqvae2,
-    "vqgan-smooth": smooth_vqgan,
+    "vqvae2": lively_vqvae2,
+    "vqgan": functools.partial(smooth_vqgan, attention_factors=()),
+    "vqgan-attention": smooth_vqgan,
 }
 
 
@@ -65,9 +67,9 @@ def _train(make, data, epochs=1, **arguments):
         ("ema", 2, 13, 1),
         ("ema", 8, 2, 1),
         ("ema", 2, 2, 2),
-        ("vqgan-smooth", 2, 2, 1),
+        ("vqgan", 2, 2, 1),
         pytest.param("vqvae2", 8, 13, 1, marks=pytest.mark.soak),
-        pytest.param("vqgan-smooth", 8, 13, 1, marks=pytest.mark.soak),
+        pytest.param("vqgan-attention", 8, 13, 1, marks=pytest.mark.soak),
     ],
 )
 def test_equals_one_device(name, count, epochs, parts):
@@ -81,7 +83,7 @@ def test_equals_one_device(name, count, epochs, parts):
     with _devices(count):
         model = _train(_MODELS[name], data, epochs, **arguments)
     assert_equal_training(model, single)
-    assert_moved(model, 1e-3 if epochs > 2 else 1e-4)
+    assert_moved(model, 1e-4)
     assert number(model.steps) == 4 * epochs
     for variable in variables(model):
         copies = variable.value.addressable_shards
