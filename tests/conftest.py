@@ -15,7 +15,13 @@ import tempfile
 # Before TensorFlow is imported, or its native code talks over the tests.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # And this before JAX is: CPUs to train on as if they were several devices.
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+# Their code is made thrice as fast without LLVM's optimizations, and the tests
+# mostly wait for that: most functions run a few times, on tiny images.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_force_host_platform_device_count=8 "
+    "--xla_backend_optimization_level=0",
+)
 
 import keras
 import pytest

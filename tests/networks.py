@@ -162,8 +162,7 @@ def smooth_vqgan(adversarial=None, **arguments):
     """
     return vqgan(
         {"loss": "vanilla", "weight": 0.1, **(adversarial or {})},
-        attention_factors=(2,),
         perceptual_loss=None,
         reconstruction_loss="mse",
-        **arguments,
+        **{"attention_factors": (2,), **arguments},
     )

@@ -58,7 +58,7 @@ class Run:
         baseline: Output directory of another run, whose figures the model
             card puts beside this run's; or None. See `baseline.py`.
         tensorboard: Whether to write TensorBoard logs.
-        jit_compile: Whether to compile the step with XLA.
+        jit_compile: Whether to compile the step with XLA, as JAX always does.
         command: The command line, for results.json.
     """
 
@@ -245,7 +245,8 @@ def _model(recipe, run):
         metrics=[PSNR((-1, 1))],
         weight_ema=recipe.weight_ema,
         accumulation_steps=recipe.accumulation_steps,
-        jit_compile=run.jit_compile,
+        # JAX compiles with XLA or not at all.
+        jit_compile=run.jit_compile or keras.backend.backend() == "jax",
     )
     return model
 

@@ -256,7 +256,9 @@ def _parser():
         "--tensorboard", action="store_true", help="write TensorBoard logs"
     )
     parser.add_argument(
-        "--jit-compile", action="store_true", help="compile with XLA"
+        "--jit-compile",
+        action="store_true",
+        help="compile with XLA (JAX always does)",
     )
     parser.add_argument(
         "--deterministic",

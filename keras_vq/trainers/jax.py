@@ -38,29 +38,14 @@ def train_step(model, state, data):
     values = Values.of_state(groups, state)
     _, start = values.run(lambda: model.steps.assign_add(1))
 
-    values, parts = start, batches.split(images, model.accumulation_steps)
-    results, gradients, statistics = [], None, None
-    for index, part in enumerate(parts):
-        if not part.shape[0]:
-            continue
-        with statistics_slot(index, len(parts)):
-            share = batches.share_of(part, images)
-            result, found, values = _gradients(
-                model, values, spread(part), share
-            )
-        gradients = batches.add(gradients, found)
-        statistics = batches.add(statistics, result.pop("statistics"))
-        results.append(result)
-
-    parts = [part for part in parts if part.shape[0]]
-    terms = batches.mean_of_terms(results, parts, images)
+    terms, output, gradients, statistics, values = _of_batch(
+        model, start, images
+    )
     bad = _non_finite(
         model, images, terms, gradients, statistics, (start, values)
     )
     taken = _updated(model, values, gradients, statistics)
-    _, taken = taken.run(
-        lambda: model.update_metrics(images, terms, batches.whole(results))
-    )
+    _, taken = taken.run(lambda: model.update_metrics(images, terms, output))
     # To go on with other random numbers does no harm.
     seeds = _random_states(model)
     left = start.having(seeds, values.of(seeds))
@@ -89,6 +74,73 @@ def test_step(model, state, data):
 
     logs, values = Values.of_state(groups, state).run(evaluate)
     return logs, tuple(values.of(group) for group in groups)
+
+
+def _of_batch(model, values, images):
+    """What all micro-batches give together.
+
+    Returns:
+        The loss terms, as means; the reconstruction and the indices of the
+        batch; sums of gradients and of statistics; and the values after the
+        forward passes.
+    """
+    count = model.accumulation_steps
+    if count > 1 and images.shape[0] % count == 0:
+        return _in_a_loop(model, values, images)
+    parts, total = batches.split(images, count), None
+    parts = [(i, part) for i, part in enumerate(parts) if part.shape[0]]
+    outputs = []
+    for index, part in parts:
+        share = batches.share_of(part, images)
+        output, sums, values = _of_part(model, values, part, index, share)
+        total = batches.add(total, sums)
+        outputs.append(output)
+    terms, gradients, statistics = total
+    return terms, batches.whole(outputs), gradients, statistics, values
+
+
+def _in_a_loop(model, values, images):
+    """`_of_batch` of equal parts, one after the other.
+
+    Written out, the parts would not depend on each other, and XLA would keep
+    the activations of all of them at once.
+    """
+    count = model.accumulation_steps
+    parts = ops.reshape(images, (count, -1, *images.shape[1:]))
+
+    def take(changes, index, part):
+        output, sums, after = _of_part(
+            model, values.after(changes), part, index, 1 / count
+        )
+        return values.changes(after), sums, output
+
+    def body(carry, part):
+        changes, total = carry
+        changes, sums, output = take(changes, *part)
+        return (changes, batches.add(total, sums)), output
+
+    # The loop must know beforehand what a part changes, and how large it is.
+    changed, sums, _ = jax.eval_shape(lambda: take({}, 0, parts[0]))
+    zeros = jax.tree.map(lambda x: ops.zeros(x.shape, x.dtype), sums)
+    (changes, total), outputs = jax.lax.scan(
+        body,
+        (values.named(changed), zeros),
+        (ops.arange(count, dtype="int32"), parts),
+    )
+    output = jax.tree.map(lambda x: ops.reshape(x, (-1, *x.shape[2:])), outputs)
+    terms, gradients, statistics = total
+    return terms, output, gradients, statistics, values.after(changes)
+
+
+def _of_part(model, values, part, index, share):
+    """Output, sums (of terms, gradients, statistics) and values of a part."""
+    with statistics_slot(index, model.accumulation_steps):
+        result, gradients, values = _gradients(
+            model, values, spread(part), share
+        )
+    terms = {name: term * share for name, term in result["losses"].items()}
+    output = {name: result[name] for name in ("reconstruction", "indices")}
+    return output, (terms, gradients, result["statistics"]), values
 
 
 def _gradients(model, values, images, share):

@@ -69,6 +69,10 @@ class Values:
             if value is not self._values[name] and name not in left_out
         }
 
+    def named(self, changes: dict) -> dict:
+        """The present values of what `changes` names."""
+        return {name: self._values[name] for name in changes}
+
     def after(self, changes: dict):
         """These with what `changes` gave."""
         return self._with(changes)
