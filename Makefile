@@ -17,8 +17,12 @@ SHARED := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 TEST_EXTRAS ?= cpu,test
 # Without TensorFlow, in a virtual environment of its own.
 JAX_VENV := $(VENV)-jax
-JAX_TESTS ?= tests/backends tests/conformance tests/trainers/test_gate.py \
-  tests/trainers/test_weight_average.py
+JAX_TESTS ?= tests/backends tests/callbacks tests/cli tests/conformance \
+  tests/data tests/presets tests/utils tests/trainers/test_gate.py \
+  tests/trainers/test_kept_state.py tests/trainers/test_weight_average.py \
+  tests/test_demo.py tests/test_without_tensorflow.py
+# The long ones of them, and these.
+JAX_SOAK_TESTS ?= tests/soak/test_kills.py tests/soak/test_kills_of_vqgan.py
 
 COMMA := ,
 BIN := $(VENV)/bin
@@ -30,13 +34,15 @@ export KERAS_VQ_DATA := $(DATA_DIR)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-jax jax-tests soak parity lint docs bench clean
+.PHONY: help demo test test-jax jax-tests soak soak-jax parity lint docs bench \
+  clean
 
 help:
 	@echo "make demo    load the bundled model, reconstruct and fine-tune"
 	@echo "make test    ruff and the test suite (PYTEST_ARGS='-k quantizer')"
 	@echo "make test-jax  what trains on JAX, without TensorFlow, in .venv-jax"
 	@echo "make soak    the long tests: kills, workers, injected NaNs"
+	@echo "make soak-jax  those that run on JAX"
 	@echo "make parity  the networks of others with the same weights"
 	@echo "make lint    ruff check and ruff format --check"
 	@echo "make docs    build the documentation into site/"
@@ -60,7 +66,10 @@ test-jax:
 
 jax-tests: $(VENV)/.installed-jax-test
 	@KERAS_BACKEND=jax $(BIN)/python -m pytest $(SHARED) $(JAX_TESTS) \
-	  $(PYTEST_ARGS)
+	  $(if $(SOAK),-m soak $(JAX_SOAK_TESTS)) $(PYTEST_ARGS)
+
+soak-jax:
+	@$(MAKE) --no-print-directory VENV=$(JAX_VENV) SOAK=1 jax-tests
 
 soak: $(VENV)/.installed-$(subst $(COMMA),-,$(TEST_EXTRAS))
 	@$(BIN)/python -m pytest -m soak $(SHARED) $(PYTEST_ARGS)

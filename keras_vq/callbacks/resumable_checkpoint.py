@@ -25,8 +25,9 @@ class ResumableCheckpoint(keras.callbacks.Callback):
     one before it is taken.
 
     With the endless data sets of `keras_vq.data` (`repeat=True`), training
-    goes on with the very next batch. Any other data set begins anew at the
-    epoch that was interrupted, with a warning.
+    goes on with the very next batch. Its finite ones begin the epoch anew that
+    was interrupted, in the same order; any other data set does so in whatever
+    order it has. What was taken twice is said in a warning.
 
     On SIGTERM and SIGINT (Ctrl-C) the step in progress is finished and saved;
     then the process ends with exit code 143, or `KeyboardInterrupt` is raised

@@ -4,6 +4,7 @@ This module is imported where grain is used, and nowhere else.
 """
 
 import os
+import threading
 
 import grain
 import keras
@@ -53,11 +54,16 @@ class Batches(grain.IterDataset, DataAdapter):
 
     def __iter__(self):
         pipeline, options = self._pipeline, self._pipeline.options
-        epoch, first = pipeline.next_epoch(), options.start_step
+        first, epoch, lock = options.start_step, [], threading.Lock()
         count = self._most if options.repeat else pipeline.steps_per_epoch
 
         def batch(number):
-            return self._finished(*pipeline.load(epoch, first + number))
+            # Not before: Keras makes iterators that it never uses, and the
+            # shuffling of what follows would depend on them.
+            with lock:
+                if not epoch:
+                    epoch.append(pipeline.next_epoch())
+            return self._finished(*pipeline.load(epoch[0], first + number))
 
         endless = np.iinfo(np.int64).max - first
         batches = grain.MapDataset.range(endless if count is None else count)

@@ -149,6 +149,14 @@ class Pipeline:
         setattr(dataset, _ATTRIBUTE, self)
         return dataset
 
+    def begin_at_epoch(self, epoch: int) -> None:
+        """Numbers the epochs of a finite dataset from here on.
+
+        Args:
+            epoch: Number of the epoch that the next new iterator gives.
+        """
+        self._epochs = itertools.count(epoch)
+
     def next_epoch(self) -> int:
         """Returns the number of the epoch that a new iterator is to give."""
         return next(self._epochs) if self.options.is_random else 0

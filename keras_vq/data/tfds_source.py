@@ -66,8 +66,10 @@ def _import():
     except ImportError as error:
         raise ImportError(
             "`from_tfds` needs tensorflow-datasets: "
-            "`pip install keras_vq[datasets]`. Received: "
-            f"{error}"
+            "`pip install keras_vq[datasets]`. What it has prepared is read "
+            "without TensorFlow. Images in folders, ArrayRecord files and "
+            "arrays need neither: `from_folder`, `from_array_record`, "
+            f"`from_arrays`. Received: {error}"
         ) from None
     return tfds
 

@@ -282,7 +282,6 @@ class TrainingMixin(SavingMixin):
             class_weight=class_weight,
             sample_weight=sample_weight,
         )
-        devices.check_batch(x, batch_size)
         checkpoint = continuing.find_checkpoint(callbacks)
         if checkpoint is not None and self.compiled:
             checkpoint.restore(self)
@@ -291,6 +290,7 @@ class TrainingMixin(SavingMixin):
             self._check_images(batch)
             self._check_sizes(batch)
             checks.warn_about_range(batch)
+        devices.check_batch(x, batch, batch_size, steps_per_epoch)
         if self.compiled and not workers.chief_says(self._is_ready(), self):
             if batch is None and x is not None:
                 raise ValueError(

@@ -47,12 +47,15 @@ def fit_from(checkpoint, fit, model, x, arguments: dict):
 
 def _fit_from(checkpoint, fit, model, x, arguments):
     if not checkpoint.batches:
+        _begin_at_epoch(x, arguments.get("initial_epoch", 0))
         return fit(x, **arguments)
     epoch, done = checkpoint.epoch, checkpoint.step
     arguments |= {"initial_epoch": epoch, "epochs": arguments.get("epochs", 1)}
     start_at = _exact_start(x)
     if start_at is None:
-        _warn_about_data(x, done)
+        ours = _begin_at_epoch(x, epoch)
+        if done or not ours or arguments.get("steps_per_epoch"):
+            _warn_about_data(x, done)
         checkpoint.begin_epoch_anew()
         return fit(x, **arguments)
     if not done:
@@ -133,6 +136,24 @@ def _exact_start(x):
     return lambda batches: pipeline.start_at(first + batches)
 
 
+def _begin_at_epoch(x, epoch) -> bool:
+    """Lets our own finite data be shuffled as in that epoch of the run.
+
+    Who has looked at the data before, such as for the start of the codebook,
+    has taken orders that a resumed run does not take.
+
+    Returns:
+        Whether the data is our own.
+    """
+    from keras_vq.data.pipeline import pipeline_of
+
+    pipeline = pipeline_of(x)
+    if pipeline is None:
+        return False
+    pipeline.begin_at_epoch(epoch)
+    return True
+
+
 def _warn_about_data(x, done):
     if done:
         warnings.warn(
@@ -144,8 +165,9 @@ def _warn_about_data(x, done):
         )
     else:
         warnings.warn(
-            "Only the endless data sets of `keras_vq.data` (`repeat=True`) go "
-            "on exactly. This one is read from its start, as in the first "
-            f"epoch. Received: {type(x).__name__}",
+            "Only the data sets of `keras_vq.data` go on exactly: endless ones "
+            "(`repeat=True`), and finite ones without `steps_per_epoch`. This "
+            "one is read from its start, as in the first epoch. Received: "
+            f"{type(x).__name__}",
             stacklevel=4,
         )

@@ -52,29 +52,40 @@ def check_variables(variables) -> None:
             )
 
 
-def check_batch(images, batch_size: int | None) -> None:
+def check_batch(images, first, batch_size: int | None, steps=None) -> None:
     """Refuses batches that do not divide evenly, as far as can be seen.
 
     Args:
         images: What `fit` was given.
+        first: Its first batch, or None where that cannot be looked at.
         batch_size: Integer, for arrays, or None for Keras' 32.
+        steps: Integer, steps of an epoch; None for all that there are.
 
     Raises:
         ValueError: If a batch has another number of images than a multiple of
             the number of devices.
     """
     count = number_of_devices()
-    if count == 1 or not hasattr(images, "shape"):
+    if count == 1:
         return
-    size = batch_size or 32
-    for images_of_batch in (min(size, len(images)), len(images) % size):
-        if images_of_batch % count:
-            raise _uneven(images_of_batch, count)
+    last = getattr(images, "partial_batch_size", None)
+    if hasattr(images, "shape"):
+        last = len(images) % (batch_size or 32)
+    sizes = [] if first is None else [len(first)]
+    # So many steps may end an epoch before its last batch.
+    sizes += [last] if last and not steps else []
+    for size in sizes:
+        if size % count:
+            raise _uneven(size, count)
 
 
 @contextlib.contextmanager
 def named_uneven_batches():
-    """Context in which JAX' refusal of an uneven batch gets a sentence."""
+    """Context in which JAX' refusal of an uneven batch gets a sentence.
+
+    Of those that `check_batch` could not see: nothing of ours comes between
+    the loader, Keras and JAX.
+    """
     try:
         yield
     except ValueError as error:

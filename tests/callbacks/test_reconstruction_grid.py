@@ -4,6 +4,7 @@ import os
 import keras
 import numpy as np
 import pytest
+from feeding import batches
 from PIL import Image
 
 import keras_vq
@@ -105,8 +106,6 @@ def test_averaged_weights_are_shown_and_training_goes_on_without(
 
 
 def test_grey_images_bytes_and_datasets(tmp_path):
-    import tensorflow as tf
-
     keras.utils.set_random_seed(0)
     model = keras_vq.models.VQVAE(
         hidden_units=8,
@@ -118,7 +117,7 @@ def test_grey_images_bytes_and_datasets(tmp_path):
     model.compile()
     levels = np.arange(4 * 64, dtype="uint8").reshape(4, 8, 8, 1)
     floats = model.preprocess(levels)
-    labelled = tf.data.Dataset.from_tensor_slices((floats, range(4))).batch(3)
+    labelled = batches(floats, range(4), size=3)
     grids = [
         ReconstructionGrid(
             source, tmp_path / name, max_images=2, tensorboard=False

@@ -96,7 +96,7 @@ def test_two_replicas_show_one_sheet_and_revive_alike(two_replicas, tmp_path):
         assert np.abs(first).max() < 100
 
 
-def test_of_two_workers_the_chief_alone_writes(tmp_path):
+def test_of_two_workers_the_chief_alone_writes(on_tensorflow, tmp_path):
     ports = []
     sockets = [socket.socket() for _ in range(2)]
     for s in sockets:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from feeding import batches
 from networks import decoder, encoder, images
-from replicas import number
+from replicas import number, values
 
 import keras_vq
 from keras_vq.callbacks import ResumableCheckpoint
@@ -228,6 +228,34 @@ def test_other_data_begins_the_epoch_anew(tmp_path):
         )
     assert history.epoch == [1, 2]
     assert number(model.steps) == 4 + 6
+
+
+@pytest.mark.filterwarnings("error:Only the")
+def test_finite_data_is_shuffled_as_in_the_same_epoch(tmp_path):
+    """Only the first life looks at the data to start the codebook."""
+
+    def run(folder, *callbacks):
+        keras.utils.set_random_seed(0)
+        model, checkpoint = _model(), ResumableCheckpoint(folder)
+        pixels = np.random.default_rng(0).integers(0, 256, (24, 8, 8, 3))
+        dataset = keras_vq.data.from_arrays(
+            pixels.astype("uint8"), batch_size=8, shuffle=True, flip=True
+        )
+        model.fit(
+            checkpoint.resume(dataset),
+            epochs=3,
+            callbacks=[checkpoint, *callbacks],
+            verbose=0,
+        )
+        return model
+
+    whole = run(tmp_path / "whole")
+    for step in (4, 7):
+        with pytest.raises(_Interrupted):
+            run(tmp_path / "cut", _At(step, _fail))
+    resumed = run(tmp_path / "cut")
+    for got, want in zip(values(resumed), values(whole), strict=True):
+        np.testing.assert_array_equal(got, want)
 
 
 # What is refused

@@ -6,12 +6,19 @@ Keras' backend brings has to come to the same.
 
 import hashlib
 import itertools
+import sys
 
 import numpy as np
 import pytest
 from pictures import encode, noise
 
-from keras_vq.data import from_arrays, from_folder, from_tfrecord, pipeline_of
+from keras_vq.data import (
+    from_arrays,
+    from_folder,
+    from_tfds,
+    from_tfrecord,
+    pipeline_of,
+)
 
 CUT = dict(image_size=(12, 14), resize=18, crop="random", flip=True, seed=5)
 CASES = {
@@ -147,3 +154,10 @@ def test_real_jpegs_make_the_same_batches_on_every_engine(data_dir):
         repeat=True,
     )
     assert digest(dataset.take(3), 3) == DIGESTS["photos"]
+
+
+def test_without_tfds_the_message_says_what_to_do(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    message = r"keras_vq\[datasets\].*`from_folder`, `from_array_record`"
+    with pytest.raises(ImportError, match=message):
+        from_tfds("cifar10")

@@ -60,6 +60,23 @@ def test_shuffled_epochs_are_permutations_that_differ():
     assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
 
 
+def test_an_iterator_that_nobody_uses_takes_no_epoch():
+    """Keras makes one at the end of every epoch."""
+    used = from_arrays(numbered(50), batch_size=8, shuffle=True)
+    iterators = [iter(used) for _ in range(3)]
+    batches = [numbers(batch).tolist() for batch in iterators[1]]
+    fresh = from_arrays(numbered(50), batch_size=8, shuffle=True)
+    assert batches == order(fresh)
+    assert order(used) == order(fresh)
+
+
+def test_an_epoch_can_be_chosen():
+    dataset = from_arrays(numbered(50), batch_size=8, shuffle=True)
+    epochs = [flat(dataset) for _ in range(3)]
+    pipeline_of(dataset).begin_at_epoch(1)
+    assert [flat(dataset) for _ in range(2)] == epochs[1:]
+
+
 def test_the_same_seed_gives_the_same_epochs_and_another_seed_others():
     def epochs(seed):
         dataset = from_arrays(numbered(50), shuffle=True, seed=seed)

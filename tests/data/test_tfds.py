@@ -112,11 +112,3 @@ def test_an_unknown_data_set_is_said_at_once(tmp_path):
     with pytest.raises(ValueError, match="knows no data set 'cifar99'"):
         from_tfds("cifar99", data_dir=tmp_path)
     assert time.monotonic() - start < 20
-
-
-def test_without_tfds_the_message_says_what_to_install(monkeypatch):
-    import sys
-
-    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-    with pytest.raises(ImportError, match=r"keras_vq\[datasets\]"):
-        from_tfds("cifar10")

@@ -172,7 +172,17 @@ class _Interrupting:
     def _count(self):
         self.calls += 1
         if self.calls == 3:
-            os.kill(os.getpid(), signal.SIGINT)
+            self.happens()
+
+    def happens(self):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+class _Failing(_Interrupting):
+    """A loss whose third step fails on the device."""
+
+    def happens(self):
+        raise MemoryError
 
 
 def test_ctrl_c_in_a_step():
@@ -188,3 +198,10 @@ def test_ctrl_c_in_a_step():
     quiet = _Interrupting()
     quiet.calls = 10
     _assert_same(model, _trained(steps, model={"reconstruction_loss": quiet}))
+
+
+def test_values_that_are_lost_are_said_to_be():
+    model = _model(model={"reconstruction_loss": _Failing()})
+    with pytest.raises(jax.errors.JaxRuntimeError) as caught:
+        _fit(model, DATA, batch_size=8, epochs=2)
+    assert "used up the values" in "".join(caught.value.__notes__)

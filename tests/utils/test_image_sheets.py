@@ -1,8 +1,10 @@
 import io
 import os
 
+import keras
 import numpy as np
 import pytest
+from feeding import batches
 from PIL import Image
 
 from keras_vq import utils
@@ -130,14 +132,12 @@ def test_temporary_file_keeps_the_suffix(tmp_path):
 
 
 def test_first_images_of_arrays_and_datasets():
-    import tensorflow as tf
-
     images = np.random.default_rng(0).uniform(-1, 1, (6, 4, 4, 3))
     images = images.astype("float32")
-    labelled = tf.data.Dataset.from_tensor_slices((images, range(6))).batch(4)
+    labelled = batches(images, range(6), size=4)
     np.testing.assert_array_equal(utils.first_images(images, 2), images[:2])
     np.testing.assert_array_equal(utils.first_images(labelled), images[:4])
-    tensor = tf.constant(images)
+    tensor = keras.ops.convert_to_tensor(images)
     np.testing.assert_array_equal(utils.first_images(tensor, 3), images[:3])
     levels = np.array([0, 51, 255], "uint8").reshape(1, 1, 3, 1)
     np.testing.assert_allclose(

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import textwrap
 
+import keras
 import ml_dtypes
 import numpy as np
 import pytest
@@ -130,7 +131,7 @@ def test_disk_full(tmp_path):
         [sys.executable, "-c", program, tmp_path],
         capture_output=True,
         text=True,
-        env={**os.environ, "KERAS_BACKEND": "tensorflow"},
+        env={**os.environ, "KERAS_BACKEND": keras.backend.backend()},
     )
     assert f"{tmp_path / '0002-000000'} could not be written" in done.stdout
     assert "File too large" in done.stdout and not done.returncode
