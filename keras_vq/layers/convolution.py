@@ -90,37 +90,51 @@ class PaddedConv2D(keras.layers.Conv2D):
 
 @keras.saving.register_keras_serializable(package="keras_vq")
 class Conv2DTranspose(keras.layers.Conv2DTranspose):
-    """Transposed convolution that trains faster where images come out.
+    """Transposed convolution that trains faster.
 
     The arguments, weights and results are those of
     `keras.layers.Conv2DTranspose`, and so is the name, which weight files
-    contain. TensorFlow's kernel for processors is slow when it makes few
-    channels. In training, with kernels of 4x4 and strides of 2, the same sums
-    are taken by a 2x2 convolution that gives all four pixels of a position at
-    once, in less than half of the time. The gradients come from the
-    kernels of the transposed convolution, which are fast.
+    contain. What is faster are kernels of 4x4 with strides of 2, in training:
+
+    - TensorFlow's kernel for processors is slow when it makes few channels.
+      The same sums are taken by a 2x2 convolution that gives all four pixels
+      of a position at once, in less than half of the time. The gradients come
+      from the kernels of the transposed convolution, which are fast.
+    - JAX takes the gradient of the kernel by a convolution of the input with
+      zeros between its pixels, for which XLA has nothing fast. Here it is that
+      of the strided convolution which this one is the transpose of.
     """
 
     def call(self, inputs, training=None):
-        if not (training and self._makes_few_channels()):
+        if not (training and self._doubles()):
             return super().call(inputs)
-        import tensorflow as tf
+        backend = keras.backend.backend()
+        if backend == "jax":
+            outputs = _double_on_jax(inputs, ops.convert_to_tensor(self.kernel))
+            outputs = ops.add(outputs, self.bias) if self.use_bias else outputs
+        elif backend == "tensorflow" and self._is_slow_on_tensorflow():
+            import tensorflow as tf
 
-        outputs = _double(inputs, tf.convert_to_tensor(self.kernel))
-        if self.use_bias:
-            outputs = tf.nn.bias_add(outputs, tf.convert_to_tensor(self.bias))
+            outputs = _double_on_tensorflow(
+                inputs, tf.convert_to_tensor(self.kernel)
+            )
+            if self.use_bias:
+                bias = tf.convert_to_tensor(self.bias)
+                outputs = tf.nn.bias_add(outputs, bias)
+        else:
+            return super().call(inputs)
         return outputs if self.activation is None else self.activation(outputs)
 
-    def _makes_few_channels(self) -> bool:
-        if keras.backend.backend() != "tensorflow":
-            return False
+    def _is_slow_on_tensorflow(self) -> bool:
         import tensorflow as tf
 
         # Measured on processors only, so graphics cards keep their kernels.
+        return self.filters <= 4 and not tf.config.list_physical_devices("GPU")
+
+    def _doubles(self) -> bool:
+        """Whether this is what the functions below can do."""
         return (
-            not tf.config.list_physical_devices("GPU")
-            and self.filters <= 4
-            and tuple(self.kernel_size) == (4, 4)
+            tuple(self.kernel_size) == (4, 4)
             and tuple(self.strides) == (2, 2)
             and tuple(self.dilation_rate) == (1, 1)
             and self.padding == "same"
@@ -129,7 +143,7 @@ class Conv2DTranspose(keras.layers.Conv2DTranspose):
         )
 
 
-def _double(inputs, kernel):
+def _double_on_tensorflow(inputs, kernel):
     """Transposed convolution, 4x4 kernel, strides of 2, "same" padding."""
     import tensorflow as tf
 
@@ -158,4 +172,27 @@ def _double(inputs, kernel):
 
         return outputs[:, 1:-1, 1:-1], gradients
 
+    return double(inputs, kernel)
+
+
+def _double_on_jax(inputs, kernel):
+    """The same on JAX, with another gradient of the kernel."""
+    import jax
+
+    @jax.custom_vjp
+    def double(inputs, kernel):
+        return ops.conv_transpose(inputs, kernel, 2, "same")
+
+    def halve(outputs, kernel):
+        return ops.conv(outputs, kernel, 2, "same")
+
+    def forward(inputs, kernel):
+        return double(inputs, kernel), (inputs, kernel)
+
+    def backward(given, upstream):
+        inputs, kernel = given
+        of_kernel = jax.linear_transpose(lambda k: halve(upstream, k), kernel)
+        return halve(upstream, kernel), of_kernel(inputs)[0]
+
+    double.defvjp(forward, backward)
     return double(inputs, kernel)
