@@ -214,6 +214,7 @@ def test_without_the_all_reduce(two_replicas, data, monkeypatch):
         assert_same_copies(mirrored)
 
 
+@pytest.mark.soak
 def test_without_the_all_reduce_of_the_adaptive_weight(
     two_replicas, data, monkeypatch
 ):
