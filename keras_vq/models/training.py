@@ -11,9 +11,10 @@ from keras_vq.callbacks.non_finite import watched
 from keras_vq.data import named_errors
 from keras_vq.metrics import bind_likelihood
 from keras_vq.models import codes as code_maps
+from keras_vq.models.adaptation import AdaptationMixin
+from keras_vq.models.counting import CountingMixin
 from keras_vq.models.saving import SavingMixin
 from keras_vq.trainers import (
-    adapting,
     checks,
     continuing,
     devices,
@@ -26,7 +27,7 @@ from keras_vq.trainers.phases import Phase
 from keras_vq.trainers.weight_average import next_average
 
 
-class TrainingMixin(SavingMixin):
+class TrainingMixin(CountingMixin, AdaptationMixin, SavingMixin):
     """Training of a model that says what its losses are.
 
     The model defines `generator_losses`, `total_loss`, `update_from`,
@@ -43,22 +44,6 @@ class TrainingMixin(SavingMixin):
     _codebook_looked_at = False
     # See `keras_vq.models.compiled`.
     _compiled_functions = None
-
-    def _create_training_state(self, loss_names):
-        # Every batch counts once here, whatever number of optimizers or
-        # micro-batches it passes through.
-        self.steps = self._add_counter("steps")
-        self.skipped_steps = self._add_counter("skipped_steps")
-        # What `keras_vq.trainers` records of skipped steps: the latest that
-        # follow each other, how often each term was the cause, and number and
-        # terms (a bit each) of the latest, newest last.
-        self.skipped_in_a_row = self._add_counter("skipped_in_a_row")
-        # As long for every model, so that weights go from one to another.
-        self.skipped_by_term = self._add_counter("skipped_by_term", (31,))
-        self.skipped_log = self._add_counter("skipped_log", (16, 2))
-        self._trackers = self._create_trackers()
-        self._loss_names = tuple(loss_names)
-        self._trackers |= {n: keras.metrics.Mean(n) for n in loss_names}
 
     @property
     def gate_terms(self) -> tuple:
@@ -78,27 +63,6 @@ class TrainingMixin(SavingMixin):
     def optimizer_groups(self) -> dict:
         """Optimizers and what each of them trains, by their gradients' name."""
         return {"gradients": (self.optimizer, self.trainable_variables)}
-
-    @property
-    def training_state(self) -> list:
-        """Variables that count the training: no part of a preset."""
-        return [
-            self.steps,
-            self.skipped_steps,
-            self.skipped_in_a_row,
-            self.skipped_by_term,
-            self.skipped_log,
-        ]
-
-    def _add_counter(self, name, shape=()):
-        return self.add_weight(
-            name=name,
-            shape=shape,
-            dtype="int32",
-            initializer="zeros",
-            trainable=False,
-            autocast=False,
-        )
 
     # compile
 
@@ -390,47 +354,6 @@ class TrainingMixin(SavingMixin):
 
     def _check_sizes(self, images):
         """Refuses images that only training cannot take."""
-
-    def _is_adapted(self) -> bool:
-        """Whether the codebook has its start values."""
-        return all(level.initialized for level in self.quantizer.levels())
-
-    def _is_ready(self) -> bool:
-        """Whether everything that is trained has its start values."""
-        return self._is_adapted()
-
-    def _adapt_what_is_new(self, data):
-        self.adapt(data)
-
-    @workers.names_lost_workers
-    @named_errors()
-    def adapt(self, data, latents_per_code: int = 64):
-        """Starts the codebook from the latents of the first images.
-
-        `fit` calls this where it is needed. Call it by hand to choose the
-        images, or to start an existing codebook over.
-
-        Args:
-            data: Images as an array, or a data set as `fit` takes it.
-            latents_per_code: Integer. So many latents per code are collected
-                (or all there are).
-        """
-        # Several workers could see different images, or round differently.
-        if workers.is_chief(self):
-            self._adapt(data, latents_per_code)
-        workers.share(self.quantizer_weights, self)
-
-    def _adapt(self, data, latents_per_code):
-        levels = self.quantizer.levels()
-        if len(levels) > 1 and iter(data) is data:
-            raise ValueError(
-                "Each level reads the images anew, because it depends on the "
-                "coarser ones. Give an array or a data set. Received: "
-                f"{type(data).__name__}, which can be read only once"
-            )
-        for i, level in enumerate(levels):
-            wanted = latents_per_code * level.codebook_size
-            level.adapt(adapting.first_latents(self, data, wanted, i))
 
     @contextlib.contextmanager
     def averaged_weights(self):
