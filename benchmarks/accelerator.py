@@ -147,8 +147,8 @@ def check_values(dtype: str, values: dict):
         )
 
 
-def measure(name: str, model: dict, options: dict) -> list:
-    """Figures of one model, a dict for each dtype.
+def measure(name: str, model: dict, options: dict):
+    """Measures one model, and yields the figures of each dtype, a dict.
 
     Args:
         name: One of `MODELS`.
@@ -169,17 +169,16 @@ def measure(name: str, model: dict, options: dict) -> list:
         request |= {"terms": TERMS.get(name, _TERMS)}
         for option in ("device", "compile_mode", "matmul"):
             request[option] = options[option]
-        return [
-            {
+        for dtype in options["dtypes"]:
+            figures = _of_dtype({**request, "dtype": dtype}, facts, options)
+            yield {
                 "model": name,
                 "size": model["size"],
                 "batch_size": model["batch_size"],
                 "parameters": facts["parameters"],
                 "dtype": dtype,
-                **_of_dtype({**request, "dtype": dtype}, facts, options),
+                **figures,
             }
-            for dtype in options["dtypes"]
-        ]
 
 
 def _of_dtype(request: dict, facts: dict, options: dict) -> dict:
@@ -336,7 +335,7 @@ def parse(arguments=None):
 
 
 def main():
-    """Measures, prints a table and writes the JSON file after each model."""
+    """Measures, prints and writes the JSON file, after each model and dtype."""
     arguments = parse()
     check_packages(arguments.models)
     devices = find_devices(arguments.device)
@@ -354,14 +353,15 @@ def main():
             _print(entry)
             run = {"command": timing.command("accelerator"), "date": date}
             entries.append({**entry, **run})
-        results = {
-            "device": devices["torch"],
-            "devices": devices,
-            "compile_mode": arguments.compile_mode,
-            "matmul_size": sizes["matmul"],
-            "entries": joined(entries, before),
-        }
-        timing.save("accelerator", results, arguments.output)
+            results = {
+                "device": devices["torch"],
+                "devices": devices,
+                "compile_mode": arguments.compile_mode,
+                "matmul_size": sizes["matmul"],
+                "entries": joined(entries, before),
+            }
+            # A run that is cut off leaves what it has.
+            timing.save("accelerator", results, arguments.output)
 
 
 if __name__ == "__main__":
