@@ -301,7 +301,10 @@ def parse(arguments=None):
         "--models", nargs="+", choices=list(MODELS), default=list(MODELS)
     )
     parser.add_argument(
-        "--dtypes", nargs="+", choices=DTYPES, default=list(DTYPES[:2])
+        "--dtypes",
+        nargs="+",
+        choices=DTYPES,
+        help="default: bfloat16 float32, and with --small float32",
     )
     parser.add_argument("--batch-size", type=int, help="of all models")
     parser.add_argument(
@@ -326,6 +329,8 @@ def parse(arguments=None):
     if options.small:
         options.rounds = min(options.rounds, 2)
     options.device = options.device or ("cpu" if options.small else "gpu")
+    dtypes = ["float32"] if options.small else list(DTYPES[:2])
+    options.dtypes = options.dtypes or dtypes
     mode = "aot_eager" if options.small else "default"
     options.compile_mode = options.compile_mode or mode
     # What is small is no result for the docs.

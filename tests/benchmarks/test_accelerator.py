@@ -233,7 +233,7 @@ def test_arguments(capsys):
     assert options.output.name == "accelerator.json"
     options = accelerator.parse(["--small", "--models", "vqvae2"])
     assert options.device == "cpu" and options.models == ["vqvae2"]
-    assert options.rounds == 2
+    assert options.rounds == 2 and options.dtypes == ["float32"]
     # Its figures must not get into the docs.
     assert options.output.stem not in report.SECTIONS
     with pytest.raises(SystemExit):
@@ -292,6 +292,7 @@ def test_everything_small(tmp_path):
         pytest.importorskip(name, reason="the benchmark takes it")
     path = tmp_path / "results.json"
     arguments = ["--small", "--rounds", "1", "--output", str(path)]
+    arguments += ["--dtypes", "bfloat16", "float32"]
     module = "benchmarks.accelerator"
     subprocess.run(
         [sys.executable, "-m", module, *arguments],
