@@ -154,6 +154,10 @@ def test_values_that_part():
     check("bfloat16", _pair(step={"loss": 1.05}))
     with pytest.raises(RuntimeError, match="loss is 1.0 .* 1.05 for PyTorch"):
         check("float32", _pair(step={"loss": 1.05}))
+    other = _pair(step={"commitment_loss": 0.02})
+    check("bfloat16", other)
+    with pytest.raises(RuntimeError, match="commitment_loss is 0.01 "):
+        check("float32", other)
     with pytest.raises(RuntimeError, match="loss is 1.0 .* nan for PyTorch"):
         check("bfloat16", _pair(step={"loss": float("nan")}))
     with pytest.raises(RuntimeError, match="different images"):
