@@ -136,7 +136,40 @@ def import_time(results: dict) -> str:
     return "\n\n".join(["Seconds, medians:", _table(head, [row])])
 
 
+def accelerator(results: dict) -> str:
+    """Rates, shares of the peak and memory of each model and dtype."""
+    head = ["", "keras_vq, images/s", "torch, images/s", "ratio"]
+    head += ["keras_vq, MB", "torch, MB"]
+    rows, notes, commands = [], [], []
+    for entry in results["entries"]:
+        name = f"{entry['model']}, {entry['dtype']}"
+        ours, theirs = entry["matmul_tflops_per_second"].values()
+        notes.append(
+            f"- {name}: batches of {entry['batch_size']}, "
+            f"{entry['size']}x{entry['size']} pixels; a step needs "
+            f"{entry['gflops']['step']:,.0f} GFLOP. A bare product reaches "
+            f"{ours:,.1f} TFLOP/s in JAX, {theirs:,.1f} in PyTorch."
+        )
+        for task, rates in entry["images_per_second"].items():
+            shares = entry["share_of_matmul"][task]
+            cells = [f"{r:,.0f} ({shares[n]:.0%})" for n, r in rates.items()]
+            memory = [f"{mb:,}" for mb in entry["peak_mb"][task].values()]
+            ratio = f"{entry['ratio'][task]:.2f}"
+            rows.append([f"{name}: {task}", *cells, ratio, *memory])
+        commands.append(f"`{entry['command']}`, {entry['date']}")
+    text = (
+        f"On one {results['device']}, medians; in brackets the share of the "
+        f"rate of a bare product of {results['matmul_size']:,} rows and "
+        f"columns, by the faster framework. `torch.compile` in the mode "
+        f"`{results['compile_mode']}`. The aim is a ratio of at least 1.0."
+    )
+    runs = "; ".join(dict.fromkeys(commands))
+    parts = [text, _table(head, rows), "\n".join(notes), f"Runs: {runs}."]
+    return "\n\n".join(parts)
+
+
 SECTIONS = {
+    "accelerator": accelerator,
     "training_step": training_step,
     "vqgan_step": vqgan_step,
     "step_overhead": step_overhead,

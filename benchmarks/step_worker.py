@@ -100,19 +100,16 @@ def _torch_steps(config, path, variants):
     import torch
 
     torch.set_num_threads(2)
-    from benchmarks.torch_vqvae import TrainingStep
+    from benchmarks.torch_running import Running
+    from benchmarks.torch_vqvae import Autoencoder, TrainingStep, load
 
     file = np.load(path)
     arrays = [file[k] for k in sorted(file.files) if k.startswith("weight")]
     steps = {}
     for name, arguments in variants.items():
-        made = TrainingStep(
-            config,
-            arrays,
-            file["codebook"],
-            getattr(torch, arguments["memory_format"]),
-            arguments["compiled"],
-        )
+        model = Autoencoder(config)
+        load(model, arrays)
+        made = TrainingStep(model, [file["codebook"]], Running(**arguments))
         steps[name] = _torch_step(made, [made.batch(b) for b in file["images"]])
     return steps
 

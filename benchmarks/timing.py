@@ -20,7 +20,15 @@ RESULTS = pathlib.Path(__file__).parent / "results"
 # Share of the processor that was in use before the measurement.
 _busy_before = None
 
-_PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "torch", "numpy")
+_PACKAGES = (
+    "keras",
+    "tensorflow",
+    "tensorflow-cpu",
+    "jax",
+    "torch",
+    "diffusers",
+    "numpy",
+)
 
 
 def interleave(tasks: dict, rounds: int, pause: float = 0.0) -> dict:
@@ -179,11 +187,15 @@ def warn_if_busy():
         )
 
 
+def command(name: str) -> str:
+    """What was called, as the docs give it."""
+    return " ".join(["python -m", f"benchmarks.{name}", *sys.argv[1:]])
+
+
 def save(name: str, results: dict, output: pathlib.Path | None) -> None:
     """Writes results, the machine and the command as JSON."""
     path = output or RESULTS / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    command = " ".join(["python -m", f"benchmarks.{name}", *sys.argv[1:]])
-    content = {"command": command, "machine": machine(), **results}
+    content = {"command": command(name), "machine": machine(), **results}
     path.write_text(json.dumps(content, indent=1) + "\n")
     print(f"Written: {path}")

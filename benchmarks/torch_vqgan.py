@@ -6,10 +6,14 @@ all, Adam is fused, gradients are given back as soon as they are used, and no
 value is read during a step.
 """
 
+import math
+
 import diffusers
 import torch
+import torch.nn.functional as F
 from torch import nn
 
+from benchmarks.torch_running import Running
 from tests.losses.torch_lpips import LPIPS
 from tests.models.torch_discriminator import patch_gan
 
@@ -23,15 +27,14 @@ class TrainingStep:
             of each network; of `linear` and `scaling`, what LPIPS weights,
             and shifts and scales by; of `learning_rate`; and of
             `adversarial_weight`.
-        memory_format: torch's format of images and kernels.
-        compiled: Whether `torch.compile` takes the networks.
-        device: torch's device; `"meta"` computes shapes only.
+        running: `benchmarks.torch_running.Running`. LPIPS stays in float32,
+            as that of keras_vq does.
     """
 
-    def __init__(self, material, memory_format, compiled=False, device="cpu"):
-        self.memory_format = memory_format
+    def __init__(self, material, running):
+        self.running = running
         self.material = material
-        with torch.device(device):
+        with torch.device(running.device):
             self.model = diffusers.VQModel(**material["config"])
             self.discriminator = patch_gan(*material["discriminator"]).main
             self.perceptual = LPIPS("squeeze")
@@ -41,26 +44,24 @@ class TrainingStep:
             for module in part.modules():
                 if isinstance(module, nn.ReLU | nn.LeakyReLU):
                     module.inplace = True
-        self._load(device)
+        self._load(running.device)
         # Apart from the rest, so that its gradients can be had alone.
         self.last_layer = self.model.decoder.conv_out
         self.model.decoder.conv_out = nn.Identity()
         parts = [self.model, self.last_layer, self.discriminator]
         for part in (*parts, self.perceptual):
-            part.to(memory_format=memory_format).train()
+            running.take(part)
         self.optimizers = []
-        if device != "meta":
+        if running.device != "meta":
             self.optimizers = [
-                _adam(material, *parts[:2]),
-                _adam(material, parts[2]),
+                _adam(running, material, *parts[:2]),
+                _adam(running, material, parts[2]),
             ]
-        self.features, self.judge = self._features, self.discriminator
-        self.errors, self.codes = self._errors, self._codes
-        if compiled:
-            self.features = torch.compile(self._features)
-            self.judge = torch.compile(self.discriminator)
-            self.errors = torch.compile(self._errors)
-            self.codes = torch.compile(self._codes)
+        self.features = running.compile(self._features)
+        self.judge = running.compile(self._judge)
+        self.errors = running.compile(self._errors)
+        self.codes = running.compile(self._codes)
+        self.images = running.compile(self._images)
 
     def _load(self, device):
         shape = (1, -1, 1, 1)
@@ -81,13 +82,13 @@ class TrainingStep:
 
     def batch(self, images):
         """NHWC array as an input of this step."""
-        images = torch.from_numpy(images).permute(0, 3, 1, 2)
-        return images.contiguous(memory_format=self.memory_format)
+        return self.running.batch(images)
 
     def __call__(self, images):
         """Takes a step; returns tensors by the names of keras_vq's logs."""
+        self.running.begin()
         features, quantization = self.features(images)
-        output = self.last_layer(features)
+        output = self._output(features)
         errors = self.errors(images, output)
         self.discriminator.requires_grad_(False)
         opinion = -self.judge(output).mean()
@@ -113,17 +114,44 @@ class TrainingStep:
     @torch.inference_mode()
     def encode(self, images):
         """Codes of images."""
+        self.running.begin()
         return self.codes(images)
 
+    @torch.inference_mode()
+    def decode(self, codes):
+        """Images of codes of shape `(batch, height, width)`."""
+        self.running.begin()
+        return self.images(codes)
+
     def _codes(self, images):
-        *_, found = self.model.quantize(self.model.encode(images).latents)
+        with self.running.networks():
+            latents = self.model.encode(images).latents
+        *_, found = self.model.quantize(latents.float())
         return found[-1].reshape(len(images), -1)
+
+    def _images(self, codes):
+        vectors = F.embedding(codes, self.model.quantize.embedding.weight)
+        with self.running.networks():
+            features = self.model.decode(
+                vectors.permute(0, 3, 1, 2), force_not_quantize=True
+            )
+        return self._output(features.sample)
 
     def _features(self, images):
         """What the last layer sees, and the quantizer's loss."""
-        return self.model(images, return_dict=False)
+        with self.running.networks():
+            return self.model(images, return_dict=False)
+
+    def _output(self, features):
+        with self.running.networks():
+            return self.last_layer(features)
+
+    def _judge(self, images):
+        with self.running.networks():
+            return self.discriminator(images).float()
 
     def _errors(self, images, output):
+        output = output.float()
         distance = self.perceptual(images, output).mean()
         return (images - output).abs().mean() + distance
 
@@ -140,18 +168,16 @@ class TrainingStep:
         optimizer.zero_grad(set_to_none=True)
 
 
-def _adam(material, *parts):
-    return torch.optim.Adam(
+def _adam(running, material, *parts):
+    return running.adam(
         [p for part in parts for p in part.parameters()],
         lr=material["learning_rate"],
         betas=(0.5, 0.9),
-        eps=1e-7,
-        fused=True,
     )
 
 
 def required_flops(material, size, batch_size) -> dict:
-    """Multiplications and additions that a step and an encode need.
+    """Multiplications and additions of a step, an encode and a decode.
 
     Those of convolutions and matrix products, as torch counts them, of every
     network once: forward and backward of the autoencoder; LPIPS of images and
@@ -160,7 +186,7 @@ def required_flops(material, size, batch_size) -> dict:
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    made = TrainingStep(material, torch.contiguous_format, device="meta")
+    made = TrainingStep(material, Running(device="meta"))
     shape = (batch_size, 3, size, size)
     images = torch.empty(shape, device="meta")
     with FlopCounterMode(display=False) as step:
@@ -176,8 +202,16 @@ def required_flops(material, size, batch_size) -> dict:
     with FlopCounterMode(display=False) as both:
         made.judge(output.detach()).mean().backward()
     with FlopCounterMode(display=False) as encode, torch.no_grad():
-        made.codes(images)
+        codes = made.codes(images)
+        # A map for each image: as many positions of each side.
+        side = math.isqrt(codes.shape[1])
+    with FlopCounterMode(display=False) as decode, torch.no_grad():
+        made.images(codes.view(batch_size, side, side))
     # The judgement of the reconstruction serves both networks.
     total = step.get_total_flops() + both.get_total_flops()
     total -= forward.get_total_flops()
-    return {"step": total, "encode": encode.get_total_flops()}
+    return {
+        "step": total,
+        "encode": encode.get_total_flops(),
+        "decode": decode.get_total_flops(),
+    }

@@ -87,12 +87,19 @@ TORCH = {
 class Worker:
     """Process of one framework; see `step_worker`."""
 
-    def __init__(self, framework, request, module="benchmarks.step_worker"):
+    def __init__(
+        self,
+        framework,
+        request,
+        module="benchmarks.step_worker",
+        environment=None,
+    ):
         self.process = subprocess.Popen(
             [sys.executable, "-m", module, framework] + [json.dumps(request)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            env=environment,
         )
         self._answer()
 

@@ -105,7 +105,7 @@ def _images(request) -> np.ndarray:
         from keras_vq.data import from_folder
 
         dataset = from_folder(photos, image_size=size, batch_size=batch)
-        return np.stack([b.numpy() for b in dataset.take(BATCHES)])
+        return np.stack([np.asarray(b) for b in dataset.take(BATCHES)])
     from tests import small_vqgan
 
     return np.stack(

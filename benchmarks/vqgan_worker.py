@@ -81,14 +81,13 @@ def _torch_tasks(request):
     import torch
 
     torch.set_num_threads(2)
+    from benchmarks.torch_running import Running
     from benchmarks.torch_vqgan import TrainingStep
 
     folder = pathlib.Path(request["folder"])
-    options = request.get("options", {})
     made = TrainingStep(
         torch.load(folder / "torch.pt"),
-        getattr(torch, options["memory_format"]),
-        options.get("compiled", False),
+        Running(**request.get("options", {})),
     )
     images = np.load(folder / "images.npz")["images"]
     batches = [made.batch(images) for images in images]

@@ -57,6 +57,7 @@ def test_operations():
     encode = 27 * width + 6 * 9 * width**2 + 9 * width * 4 + 4 * 4
     decode = 4 * 4 + 9 * 4 * width + 8 * 9 * width**2 + 27 * width
     assert found["encode"] == 2 * batch * size**2 * encode
+    assert found["decode"] == 2 * batch * size**2 * decode
     # Backward twice as many, but for the first, whose images are not trained.
     autoencoder = 2 * batch * size**2 * (3 * (encode + decode) - 27 * width)
     # 4x4 kernels at 16, 8, 7 and 6 positions of a side.
