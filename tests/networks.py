@@ -166,3 +166,19 @@ def smooth_vqgan(adversarial=None, **arguments):
         reconstruction_loss="mse",
         **{"attention_factors": (2,), **arguments},
     )
+
+
+def randomized(model):
+    """The model with start values that every backend draws alike."""
+    rng = np.random.RandomState(0)
+    for weight in model.trainable_weights:
+        drawn = rng.normal(size=weight.shape)
+        if len(weight.shape) > 1:
+            drawn /= np.sqrt(np.prod(weight.shape[:-1]))
+        else:
+            drawn = 0.1 * drawn + (weight.name in ("gamma", "scale"))
+        weight.assign(drawn)
+    codes = 0.5 * rng.normal(size=model.quantizer.codebook.shape)
+    model.quantizer.codebook.assign(codes)
+    model.quantizer.sums.assign(codes)
+    return model

@@ -1,12 +1,14 @@
-"""What two trainings and a preset compute, to be compared between backends.
+"""What trainings and a preset compute, to be compared between backends.
 
     KERAS_BACKEND=tensorflow python tests/backends/recorded.py FILE [PART ...]
 
-writes what the running backend computes. `recorded_by_tensorflow.npz` is that
-of TensorFlow. Start values and batches are NumPy's, so they are the same
-everywhere; nothing is drawn while a model trains.
+writes what the running backend computes; of parts of a file that is there
+already, the others stay. `recorded_by_tensorflow.npz` is that of TensorFlow.
+Start values and batches are NumPy's, so they are the same everywhere; nothing
+is drawn while a model trains.
 """
 
+import os
 import pathlib
 import sys
 
@@ -15,6 +17,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 import keras
 import networks
 import numpy as np
+import recorded_runs
 from replicas import values, variables
 
 from keras_vq.layers import EMAVectorQuantizer
@@ -35,7 +38,7 @@ def vqvae():
             16, 4, decay=0.9, codebook_initializer="zeros"
         ),
     )
-    return randomized(model)
+    return networks.randomized(model)
 
 
 def vqgan(start=0):
@@ -55,23 +58,7 @@ def vqgan(start=0):
         reconstruction_loss="mse",
         perceptual_loss=None,
     )
-    return randomized(model)
-
-
-def randomized(model):
-    """The model with start values that every backend draws alike."""
-    rng = np.random.RandomState(0)
-    for weight in model.trainable_weights:
-        drawn = rng.normal(size=weight.shape)
-        if len(weight.shape) > 1:
-            drawn /= np.sqrt(np.prod(weight.shape[:-1]))
-        else:
-            drawn = 0.1 * drawn + (weight.name in ("gamma", "scale"))
-        weight.assign(drawn)
-    codes = 0.5 * rng.normal(size=model.quantizer.codebook.shape)
-    model.quantizer.codebook.assign(codes)
-    model.quantizer.sums.assign(codes)
-    return model
+    return networks.randomized(model)
 
 
 def batch(step):
@@ -139,6 +126,8 @@ PARTS = {
     "vqvae_step": lambda: one_step(vqvae()),
     "vqgan_step": lambda: one_step(vqgan()),
     "preset": preset,
+    "vqvae_run": recorded_runs.vqvae_cifar,
+    "vqgan_run": recorded_runs.vqgan_tiny_imagenet,
 }
 
 
@@ -152,4 +141,9 @@ def compute(parts) -> dict:
 
 
 if __name__ == "__main__":
-    np.savez_compressed(sys.argv[1], **compute(sys.argv[2:] or PARTS))
+    path, *parts = sys.argv[1:]
+    known = {}
+    if os.path.exists(path):
+        with np.load(path) as file:
+            known = dict(file)
+    np.savez_compressed(path, **known | compute(parts or PARTS))
