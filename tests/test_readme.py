@@ -79,6 +79,11 @@ def _check(number, names):
         assert names["fine"].shape == (count, 16, 16)
         assert names["restored"].shape == (count, 64, 64, 3)
         assert names["model"].bits_per_level(64, 64) == [576.0, 2304.0]
+    if number == 4:
+        count = len(names["images"])
+        assert np.shape(names["codes"]) == (count, 8, 8)
+        assert 0 <= np.min(names["codes"]) <= np.max(names["codes"]) < 1024
+        assert names["restored"].shape == (count, 64, 64, 3)
     if number == 2:
         pixels = np.asarray(names["pixels"])
         assert pixels.dtype == np.uint8 and pixels.shape[1:] == (32, 32, 3)
@@ -109,7 +114,12 @@ def test_commands_run(folder):
     assert len(list((folder / "restored").rglob("*.png"))) == 24
 
 
-BUNDLED = {"vqvae_cifar": 2000, "vqvae2_tiny_imagenet": 5000}
+# Images of the evaluation.
+BUNDLED = {
+    "vqvae_cifar": 2000,
+    "vqvae2_tiny_imagenet": 5000,
+    "vqgan_tiny_imagenet": 5000,
+}
 
 
 def test_table_lists_every_bundled_preset():

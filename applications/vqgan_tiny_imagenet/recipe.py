@@ -4,7 +4,7 @@ Commands, the second and third from the same first half, to compare the runs
 with and without the discriminator:
 
     keras-vq train vqgan_tiny_imagenet --data-dir DIR --output-dir OUT \
-        --stop-after 4000
+        --stop-after 3000
     cp -r OUT WITHOUT
     keras-vq train vqgan_tiny_imagenet --data-dir DIR --output-dir WITHOUT \
         --resume --without-discriminator
@@ -56,7 +56,7 @@ def _build_model(recipe, dtype=None):
         discriminator=PatchGAN(
             filters=32, num_layers=2, dtype=dtype, name="discriminator"
         ),
-        adversarial=recipe.adversarial_training(weight=0.8, warmup_steps=500),
+        adversarial=recipe.adversarial_training(weight=0.2, warmup_steps=500),
         perceptual_loss="squeeze",
         dtype=dtype,
         name=recipe.name,
@@ -72,11 +72,11 @@ RECIPE = Recipe(
     train_data=tiny_imagenet.train_data,
     validation_data=tiny_imagenet.validation_data,
     evaluation_set=tiny_imagenet.evaluation_set,
-    steps=8_000,
+    steps=5_000,
     batch_size=16,
     optimizer=AdamPlan(1e-3, warmup_steps=200),
-    discriminator_optimizer=AdamPlan(4e-4, warmup_steps=100, beta_1=0.5),
-    discriminator_start=0.5,
+    discriminator_optimizer=AdamPlan(2e-4, warmup_steps=100, beta_1=0.5),
+    discriminator_start=0.6,
     lpips="squeeze",
     weight_ema=0.999,
     steps_per_epoch=500,
