@@ -34,6 +34,8 @@ SHORT_SIDE = 128
 STEPS = 500
 BATCH_SIZE = 16
 LEARNING_RATE = 1e-4
+# Of the adversarial loss, as in the recipe of the preset.
+WEIGHT = 0.2
 # Of a discriminator that starts anew.
 PRETRAINING_STEPS = 100
 WARMUP_STEPS = 100
@@ -86,12 +88,16 @@ def pieces(images: np.ndarray) -> np.ndarray:
 def load(preset: str, fresh_discriminator: bool) -> VQGAN:
     """The preset, with its discriminator or with one that starts anew."""
     if not fresh_discriminator:
-        return VQGAN.from_preset(preset, adversarial=AdversarialTraining())
+        return VQGAN.from_preset(
+            preset, adversarial=AdversarialTraining(weight=WEIGHT)
+        )
     return VQGAN.from_preset(
         preset,
         discriminator=PatchGAN(filters=32, num_layers=2, name="discriminator"),
         adversarial=AdversarialTraining(
-            pretraining_steps=PRETRAINING_STEPS, warmup_steps=WARMUP_STEPS
+            weight=WEIGHT,
+            pretraining_steps=PRETRAINING_STEPS,
+            warmup_steps=WARMUP_STEPS,
         ),
     )
 
@@ -174,7 +180,8 @@ def measure_all(preset: str, data_dir, steps: int, seed: int = 0) -> dict:
         "protocol": (
             f"{steps} steps of {BATCH_SIZE} random pieces of {len(train)} "
             f"photographs, Adam({LEARNING_RATE}, beta_1=0.5, beta_2=0.9) for "
-            f"both networks, seed {seed}. A fresh discriminator learns alone "
+            f"both networks, an adversarial weight of {WEIGHT}, seed {seed}. "
+            "A fresh discriminator learns alone "
             f"for {PRETRAINING_STEPS} steps before that, and its weight grows "
             f"over {WARMUP_STEPS}."
         ),
