@@ -18,11 +18,13 @@ TEST_EXTRAS ?= cpu,test
 # Without TensorFlow, in a virtual environment of its own.
 JAX_VENV := $(VENV)-jax
 JAX_TESTS ?= tests/backends tests/callbacks tests/cli tests/conformance \
-  tests/data tests/presets tests/utils tests/trainers/test_gate.py \
-  tests/trainers/test_kept_state.py tests/trainers/test_weight_average.py \
-  tests/test_demo.py tests/test_without_tensorflow.py
+  tests/convert tests/data tests/presets tests/utils \
+  tests/trainers/test_gate.py tests/trainers/test_kept_state.py \
+  tests/trainers/test_weight_average.py tests/test_demo.py \
+  tests/test_without_tensorflow.py
 # The long ones of them, and these.
-JAX_SOAK_TESTS ?= tests/soak/test_kills.py tests/soak/test_kills_of_vqgan.py
+JAX_SOAK_TESTS ?= tests/soak/test_kills.py \
+  tests/soak/test_kills_of_vqgan.py tests/soak/test_non_finite.py
 
 COMMA := ,
 BIN := $(VENV)/bin

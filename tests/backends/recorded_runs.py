@@ -1,13 +1,13 @@
 """The losses that a run of `keras-vq train` has at each step.
 
     python tests/backends/recorded_runs.py train START RECIPE --data-dir DIR \
-        --output-dir OUT --steps 50 --batch-size 16
+        --output-dir OUT --stop-after 50
     python tests/backends/recorded_runs.py compare OUT OTHER
 
-The first is `keras-vq train` with the same words, from the weights in the file
-START, which is written where it is not there yet; it validates and measures on
-few images. Run it once on each backend. The second prints how far the losses
-of the two runs are apart.
+The first is `keras-vq train` with the same words, from the weights and codes in
+the file START, which is written where it is not there yet; it validates and
+measures on few images. Run it once on each backend. The second prints how far
+the losses of the two runs are apart.
 
 The functions train small networks of the recipes, for `recorded`.
 """
@@ -180,9 +180,16 @@ def train(recipe, *words) -> dict:
 def _train(start, name, *words):
     recipe = recipes.load_recipe(name)
 
-    def build_model(*arguments):
-        model = recipe.build_model(*arguments)
+    data_dir, output_dir = (
+        pathlib.Path(words[words.index(option) + 1])
+        for option in ("--data-dir", "--output-dir")
+    )
+
+    def build_model(changed, dtype=None):
+        model = recipe.build_model(changed, dtype)
         if not start.exists():
+            size = changed.batch_size
+            model.adapt(recipe.train_data(data_dir, batch_size=size, seed=0))
             model.save_weights(start)
         model.load_weights(start)
         return model
@@ -198,7 +205,6 @@ def _train(start, name, *words):
         evaluation_set=evaluation_set,
     )
     losses = train(changed, name, *words)
-    output_dir = pathlib.Path(words[words.index("--output-dir") + 1])
     np.savez(output_dir / _FILE, **losses)
 
 

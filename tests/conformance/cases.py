@@ -275,8 +275,10 @@ def parametrize(cases, slow_in_soak=False):
     Args:
         cases: The lines.
         slow_in_soak: Whether only `make soak` runs the slow ones, because
-            `make test` shows the same of them in another place.
+            `make test` shows the same of them in another place. Those places
+            are of TensorFlow, and `make test-jax` runs the lines here.
     """
+    slow_in_soak = slow_in_soak and keras.backend.backend() == "tensorflow"
     lines = []
     for case in cases:
         long = getattr(case, "soak", False)

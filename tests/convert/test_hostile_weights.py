@@ -1,5 +1,6 @@
 """Hostile files through `from_preset`: nothing runs, all are refused."""
 
+import codecs
 import json
 import os
 import struct
@@ -46,6 +47,7 @@ def _hook(event, arguments):
 def refused(tmp_path_factory):
     """Loads a path, which must be refused without anything done."""
     # Imports what is imported at first use.
+    codecs.lookup("raw_unicode_escape")
     path = tmp_path_factory.mktemp("first") / "file"
     write_pickle(path, {})
     archive = path.read_bytes()
