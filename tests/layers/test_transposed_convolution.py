@@ -55,7 +55,8 @@ def _kinds_of_operations(layer, training, channels=5):
 @pytest.mark.parametrize("jit_compile", [False, True])
 @pytest.mark.parametrize(
     "dtype, tolerance",
-    [("float32", 1e-5), ("mixed_bfloat16", 3e-2), ("mixed_float16", 4e-3)],
+    # Some ten roundings to 8 or 11 bits; processors differ in where they round.
+    [("float32", 1e-5), ("mixed_bfloat16", 6e-2), ("mixed_float16", 1e-2)],
 )
 def test_equals_keras(dtype, tolerance, jit_compile):
     x, upstream = _data((2, 5, 4, 6))

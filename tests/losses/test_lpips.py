@@ -71,7 +71,9 @@ def test_equals_torch(made, trunk):
             assert values.dtype == tf.float32 and values.shape == (2,)
             want, want_gradient = model.gradient(images, second)
             np.testing.assert_allclose(values, want, rtol=1e-4)
-            assert_near(gradient, want_gradient)
+            # A value within rounding of a kink, or two that tie for a maximum,
+            # may fall on the other side: one path of thousands.
+            assert_near(gradient, want_gradient, 5e-3)
 
 
 @pytest.mark.parametrize("trunk", TRUNKS)

@@ -61,7 +61,7 @@ def _pair(case, quantizer_class, **arguments):
     return model, hierarchy.copy_weights(model, twin)
 
 
-def _assert_close(got, expected, tolerance=1e-5):
+def _assert_close(got, expected, tolerance=3e-5):
     expected = np.asarray(expected)
     scale = np.abs(expected).max()
     np.testing.assert_allclose(got, expected, atol=tolerance * scale)
