@@ -11,19 +11,14 @@ import sys
 
 import numpy as np
 
+from benchmarks.training_step import NETWORKS
+
 BATCHES = 4
 
 _VQVAE = {
-    "hidden_units": 128,
+    **NETWORKS["128"]["config"],
     "residual_units": 64,
     "residual_blocks": 3,
-    "codebook_size": 512,
-    "codebook_dim": 64,
-    "channels": 3,
-    "bottleneck_convolutions": True,
-    "use_batch_normalization": False,
-    "output_activation": None,
-    "inplace_relu_residual": False,
 }
 _VQVAE2 = {
     "downsample_factors": (4, 2),

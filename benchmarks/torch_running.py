@@ -68,3 +68,27 @@ class Running:
         if self.device == "meta":
             return None
         return torch.optim.Adam(parameters, eps=1e-7, fused=True, **options)
+
+
+class Peer:
+    """What all peers have in common.
+
+    A peer has `running`, and the functions `codes` and `images`, which
+    `running` has compiled.
+    """
+
+    def batch(self, images):
+        """NHWC array as an input of the peer."""
+        return self.running.batch(images)
+
+    @torch.inference_mode()
+    def encode(self, images):
+        """Codes of images: a map, or a list with one for each level."""
+        self.running.begin()
+        return self.codes(images)
+
+    @torch.inference_mode()
+    def decode(self, codes):
+        """Images of codes, as `encode` gives them."""
+        self.running.begin()
+        return self.images(codes)

@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from benchmarks.torch_running import Running
+from benchmarks.torch_running import Peer, Running
 from tests.losses.torch_lpips import LPIPS
 from tests.models.torch_discriminator import patch_gan
 
 
-class TrainingStep:
+class TrainingStep(Peer):
     """Autoencoder, discriminator, LPIPS and both optimizers.
 
     Args:
@@ -80,10 +80,6 @@ class TrainingStep:
         self.discriminator.load_state_dict(states["discriminator"])
         self.perceptual.features.load_state_dict(states["perceptual"])
 
-    def batch(self, images):
-        """NHWC array as an input of this step."""
-        return self.running.batch(images)
-
     def __call__(self, images):
         """Takes a step; returns tensors by the names of keras_vq's logs."""
         self.running.begin()
@@ -110,18 +106,6 @@ class TrainingStep:
             "discriminator_loss": opposed.detach(),
             "adaptive_weight": weight,
         }
-
-    @torch.inference_mode()
-    def encode(self, images):
-        """Codes of images."""
-        self.running.begin()
-        return self.codes(images)
-
-    @torch.inference_mode()
-    def decode(self, codes):
-        """Images of codes of shape `(batch, height, width)`."""
-        self.running.begin()
-        return self.images(codes)
 
     def _codes(self, images):
         with self.running.networks():

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from benchmarks.torch_running import Peer
+
 
 def _relu(x):
     return F.relu(x)
@@ -104,7 +106,7 @@ def load(model, arrays):
             parameter.copy_(value)
 
 
-class TrainingStep:
+class TrainingStep(Peer):
     """One step: losses, gradients, Adam, EMA codebooks and running metrics.
 
     Args:
@@ -133,10 +135,6 @@ class TrainingStep:
         self.codes = running.compile(self._codes)
         self.images = running.compile(self._images)
 
-    def batch(self, images):
-        """NHWC array as an input of this step."""
-        return self.running.batch(images)
-
     def __call__(self, images):
         self.running.begin()
         self.optimizer.zero_grad(set_to_none=True)
@@ -144,18 +142,6 @@ class TrainingStep:
         loss.backward()
         self.optimizer.step()
         return self.update(loss.detach(), *rest)
-
-    @torch.inference_mode()
-    def encode(self, images):
-        """Codes of images, a map for each level."""
-        self.running.begin()
-        return self.codes(images)
-
-    @torch.inference_mode()
-    def decode(self, codes):
-        """Images of codes."""
-        self.running.begin()
-        return self.images(codes)
 
     def _search(self, level, latents):
         """NHWC latents in float32, their codes, and which those are."""

@@ -6,17 +6,9 @@ import math
 import pytest
 
 from benchmarks import report, vqgan_step
+from benchmarks.accelerator_material import SMALL_MODELS
 
-CONFIG = {
-    "base_channels": 8,
-    "channel_multipliers": (1, 2),
-    "residual_blocks": 1,
-    "attention_factors": (2,),
-    "latent_channels": 8,
-    "codebook_size": 16,
-    "codebook_dim": 4,
-    "groups": 4,
-}
+CONFIG = SMALL_MODELS["vqgan_f16"]["config"]
 
 
 @pytest.mark.soak
