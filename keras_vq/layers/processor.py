@@ -1,6 +1,11 @@
-"""Where the computation takes place."""
+"""Where the computation takes place, and with what."""
+
+import contextlib
+import contextvars
 
 import keras
+
+_plain = contextvars.ContextVar("keras_vq_plain_operations", default=False)
 
 
 def tensorflow_on_processor() -> bool:
@@ -10,3 +15,21 @@ def tensorflow_on_processor() -> bool:
     import tensorflow as tf
 
     return not tf.config.list_physical_devices("GPU")
+
+
+@contextlib.contextmanager
+def plain_operations():
+    """What is traced in here has no functions that XLA must compile.
+
+    For graphs that other programs run or convert.
+    """
+    token = _plain.set(True)
+    try:
+        yield
+    finally:
+        _plain.reset(token)
+
+
+def xla_is_allowed() -> bool:
+    """Whether TensorFlow may leave a function to XLA."""
+    return not _plain.get()

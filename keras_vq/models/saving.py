@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_vq.layers.processor import plain_operations
 from keras_vq.models import codes as code_maps
 from keras_vq.trainers import workers
 
@@ -112,8 +113,12 @@ class SavingMixin:
                 or an `input_signature` of the images, which by default may
                 be of any number and size.
         """
-        if format != "tf_saved_model":
-            return super().export(filepath, format=format, **kwargs)
+        with plain_operations():
+            if format != "tf_saved_model":
+                return super().export(filepath, format=format, **kwargs)
+            return self._export_endpoints(filepath, **kwargs)
+
+    def _export_endpoints(self, filepath, **kwargs):
         shape = (None,) * (self._image_rank - 1) + (self.channels,)
         images = kwargs.pop("input_signature", None) or [
             keras.InputSpec(shape=shape, dtype="float32")

@@ -5,8 +5,17 @@ import pytest
 import tensorflow as tf
 import torch_vqgan as reference
 
+from keras_vq.layers import normalized_swish as module
 from keras_vq.layers.group_normalization import GroupNormalization
 from keras_vq.layers.normalized_swish import _in_few_passes, normalized_swish
+
+
+@pytest.fixture(params=["plain", "xla"])
+def passes(request, monkeypatch):
+    """Runs a test with the operations of small and of large images."""
+    if request.param == "xla":
+        monkeypatch.setattr(module, "_MIN_SIZE_FOR_XLA", 0)
+    return request.param
 
 
 def _built(channels, groups, **kwargs):
@@ -21,20 +30,23 @@ def _images(*shape):
     return rng.normal(3.0, 2.0, shape).astype("float32")
 
 
-@pytest.mark.parametrize("graph", [False, True])
+@pytest.mark.parametrize("size", ["eager", "graph", "graph of any size"])
 @pytest.mark.parametrize(
     "shape, groups", [((2, 5, 7, 12), 4), ((1, 3, 2, 6), 6), ((3, 4, 1, 8), 1)]
 )
-def test_outputs_and_gradients(shape, groups, graph):
+def test_outputs_and_gradients(shape, groups, size, passes):
     layer, variables, weights = _built(shape[-1], groups)
     assert _in_few_passes(layer, tf.constant(_images(*shape)))
 
     def function(images):
         return normalized_swish(layer, images)
 
-    if graph:
-        signature = [tf.TensorSpec((None, None, None, shape[-1]))]
+    if size != "eager":
+        sides = (None, None) if size == "graph of any size" else shape[1:3]
+        signature = [tf.TensorSpec((None, *sides, shape[-1]))]
         function = tf.function(function, input_signature=signature)
+        known = size == "graph" and passes == "xla"
+        assert _has_xla(function.get_concrete_function()) == known
     reference.assert_same(
         function,
         lambda x: reference.swish(reference.norm(weights, "layer", x, groups)),
@@ -45,7 +57,7 @@ def test_outputs_and_gradients(shape, groups, graph):
 
 
 @pytest.mark.parametrize("graph", [False, True])
-def test_gradient_of_gradient(graph):
+def test_gradient_of_gradient(graph, passes):
     """A penalty on gradients would otherwise be silently wrong."""
     layer, variables, weights = _built(8, 4)
     images = _images(2, 3, 5, 8)
@@ -81,6 +93,13 @@ def test_gradient_of_gradient(graph):
     reference.assert_close(got[0], reference.images_from_torch(dx))
     for ours, theirs in zip(got[1:], want, strict=True):
         reference.assert_close(ours, theirs.numpy())
+
+
+def _has_xla(function):
+    return any(
+        "_XlaMustCompile" in node.attr and node.attr["_XlaMustCompile"].b
+        for node in function.graph.as_graph_def().node
+    )
 
 
 def test_half_precision_takes_the_two_layers():
