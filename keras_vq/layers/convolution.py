@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_vq.layers import kernel_gradient
+
 
 @keras.saving.register_keras_serializable(package="keras_vq")
 class PaddedConv2D(keras.layers.Conv2D):
@@ -41,6 +43,12 @@ class PaddedConv2D(keras.layers.Conv2D):
 
     def convolution_op(self, inputs, kernel):
         padding = "same" if self._same_padding_is_equal(inputs) else "valid"
+        if (
+            padding == "same"
+            and self._moves_3x3_by_1()
+            and kernel_gradient.is_faster(inputs, kernel)
+        ):
+            return kernel_gradient.convolution(inputs, kernel)
         if padding == "valid" and self.pad:
             rows = (self.pad, self.pad)
             inputs = ops.pad(inputs, ((0, 0), rows, rows, (0, 0)))
@@ -51,6 +59,14 @@ class PaddedConv2D(keras.layers.Conv2D):
             padding=padding,
             dilation_rate=self.dilation_rate,
             data_format=self.data_format,
+        )
+
+    def _moves_3x3_by_1(self) -> bool:
+        return (
+            tuple(self.kernel_size) == (3, 3)
+            and tuple(self.strides) == (1, 1)
+            and tuple(self.dilation_rate) == (1, 1)
+            and self.groups == 1
         )
 
     def _same_padding_is_equal(self, inputs):

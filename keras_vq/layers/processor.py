@@ -2,6 +2,8 @@
 
 import contextlib
 import contextvars
+import functools
+import pathlib
 
 import keras
 
@@ -15,6 +17,16 @@ def tensorflow_on_processor() -> bool:
     import tensorflow as tf
 
     return not tf.config.list_physical_devices("GPU")
+
+
+@functools.cache
+def vectors_are_of_avx2() -> bool:
+    """Whether the processor has AVX2 and nothing wider; Linux says so."""
+    try:
+        known = pathlib.Path("/proc/cpuinfo").read_text().split()
+    except OSError:
+        return False
+    return "avx2" in known and "avx512f" not in known
 
 
 @contextlib.contextmanager
