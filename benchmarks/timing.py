@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import platform
+import shlex
 import statistics
 import sys
 import time
@@ -189,7 +190,12 @@ def warn_if_busy():
 
 def command(name: str) -> str:
     """What was called, as the docs give it."""
-    return " ".join(["python -m", f"benchmarks.{name}", *sys.argv[1:]])
+    words = ["python", "-m", f"benchmarks.{name}", *sys.argv[1:]]
+    # It changes the kernels that TensorFlow computes with.
+    variable = "TF_ENABLE_ONEDNN_OPTS"
+    if variable in os.environ:
+        words.insert(0, f"{variable}={os.environ[variable]}")
+    return shlex.join(words)
 
 
 def save(name: str, results: dict, output: pathlib.Path | None) -> None:

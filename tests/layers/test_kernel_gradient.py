@@ -110,6 +110,19 @@ def test_gradient_of_gradient(filters):
     reference.assert_close(got[2], want[1].numpy(), name="bias")
 
 
+@pytest.fixture
+def calls(monkeypatch):
+    """The shapes of the kernels that were treated so."""
+    found, function = [], kernel_gradient.convolution
+
+    def convolution(inputs, kernel):
+        found.append(tuple(kernel.shape))
+        return function(inputs, kernel)
+
+    monkeypatch.setattr(kernel_gradient, "convolution", convolution)
+    return found
+
+
 @pytest.mark.parametrize(
     "filters, arguments",
     [
@@ -123,14 +136,18 @@ def test_gradient_of_gradient(filters):
         (8, {"dtype": "float16"}),
     ],
 )
-def test_others_are_left_to_tensorflow(filters, arguments, monkeypatch):
+def test_others_are_left_to_tensorflow(filters, arguments, calls, monkeypatch):
     monkeypatch.setattr(kernel_gradient, "_FEW_FILTERS", 6)
-    assert _gradient_operations(_layer(8, filters, **arguments), 5, 5) == 1
-    assert _gradient_operations(_layer(8, 8), 5, 5) == 0
+    images = _images(2, 5, 5, 16)
+    _layer(16, filters, **arguments)(images)
+    assert calls == []
+    _layer(16, 8)(images)
+    assert calls == [(3, 3, 16, 8)]
 
 
-def test_unknown_sizes_and_other_processors(monkeypatch):
+def test_unknown_sizes_and_other_processors(calls, monkeypatch):
     layer = _layer(8, 8)
     assert _gradient_operations(layer, None, 5) == 1
     monkeypatch.setattr(kernel_gradient, "vectors_are_of_avx2", lambda: False)
     assert _gradient_operations(layer, 5, 5) == 1
+    assert calls == []

@@ -1,7 +1,9 @@
 """Normalization and swish in few passes, against PyTorch's two layers."""
 
+import keras
 import numpy as np
 import pytest
+import small_vqgan
 import tensorflow as tf
 import torch_vqgan as reference
 
@@ -95,10 +97,28 @@ def test_gradient_of_gradient(graph, passes):
         reference.assert_close(ours, theirs.numpy())
 
 
+def test_other_programs_get_plain_operations(monkeypatch, tmp_path):
+    monkeypatch.setattr(module, "_MIN_SIZE_FOR_XLA", 0)
+    model = small_vqgan.make()
+    images = keras.InputSpec(shape=(None, 8, 8, 3), dtype="float32")
+    function = tf.function(lambda x: model(x, training=False))
+    signature = tf.TensorSpec((None, 8, 8, 3))
+    assert _has_xla(function.get_concrete_function(signature))
+    path = str(tmp_path / "saved")
+    model.export(path, input_signature=[images], verbose=False)
+    for name in ("serve", "encode"):
+        endpoint = getattr(tf.saved_model.load(path), name)
+        for function in endpoint.concrete_functions:
+            assert not _has_xla(function)
+
+
 def _has_xla(function):
+    graph = function.graph.as_graph_def()
+    functions = [f.node_def for f in graph.library.function]
     return any(
         "_XlaMustCompile" in node.attr and node.attr["_XlaMustCompile"].b
-        for node in function.graph.as_graph_def().node
+        for nodes in [graph.node, *functions]
+        for node in nodes
     )
 
 
