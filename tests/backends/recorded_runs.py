@@ -95,7 +95,11 @@ def vqgan_tiny_imagenet():
     return _run_on_made_data(
         "vqgan_tiny_imagenet",
         build_model,
-        *("--discriminator-start", 5),
+        # Adam's first steps are about the sign of a gradient, whatever its
+        # size. At the recipe's rate what rounding decides there grows to
+        # percents of a loss within ten steps, with other kernels of the same
+        # backend, too.
+        *("--discriminator-start", 5, "--learning-rate", 1e-5),
         lpips=None,
         **{name: getattr(data, name) for name in names},
     )

@@ -18,7 +18,9 @@ def expected():
 
 
 # The curves are of `train_on_batch`, the runs of `keras-vq train`.
-@pytest.mark.parametrize("name", ["vqvae_curve", "vqgan_curve", "vqvae_run"])
+@pytest.mark.parametrize(
+    "name", ["vqvae_curve", "vqgan_curve", "vqvae_run", "vqgan_run"]
+)
 def test_same_losses_over_50_steps(name, expected):
     losses = recorded.compute([name])[name]
     assert losses.shape == expected[name].shape
