@@ -61,6 +61,8 @@ class Recipe:
         weight_ema: Momentum of the weight average, which is what is saved, or
             None for none.
         accumulation_steps: Parts that a step computes its batch in.
+        clipnorm: Global norm that gradients are scaled down to, those of
+            each network by themselves; None: whatever they are.
         steps_per_epoch: Steps between two validations.
     """
 
@@ -80,6 +82,7 @@ class Recipe:
     lpips: str | None = None
     weight_ema: float | None = 0.999
     accumulation_steps: int = 1
+    clipnorm: float | None = None
     steps_per_epoch: int = 1000
 
     def adversarial_training(self, **options) -> AdversarialTraining:

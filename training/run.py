@@ -245,6 +245,7 @@ def _model(recipe, run):
         metrics=[PSNR((-1, 1))],
         weight_ema=recipe.weight_ema,
         accumulation_steps=recipe.accumulation_steps,
+        clipnorm=recipe.clipnorm,
         # JAX compiles with XLA or not at all.
         jit_compile=run.jit_compile or keras.backend.backend() == "jax",
     )
@@ -311,6 +312,7 @@ def _settings(recipe, run) -> dict:
         "batch_size": recipe.batch_size,
         **_optimization(recipe),
         "accumulation_steps": recipe.accumulation_steps,
+        "clipnorm": recipe.clipnorm,
         "weight_ema": recipe.weight_ema,
         "seed": run.seed,
     }

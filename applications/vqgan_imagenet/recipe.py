@@ -131,6 +131,7 @@ _L2 = {
     "optimizer": AdamPlan(1e-4, decay=None, beta_2=0.95),
     "discriminator_optimizer": AdamPlan(1e-4, decay=None, beta_2=0.95),
     "discriminator_start": 20_000,
+    "clipnorm": 1.0,
 }
 
 VARIANTS = {

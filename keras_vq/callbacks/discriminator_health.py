@@ -5,6 +5,7 @@ import warnings
 
 import keras
 
+from keras_vq.losses.adversarial import get_adversarial_loss
 from keras_vq.trainers.workers import is_chief
 
 _ADVICE = {
@@ -44,9 +45,11 @@ class DiscriminatorHealth(keras.callbacks.Callback):
     counted from the first step on, and warns once of each of these:
 
     - the discriminator has won: its accuracy is above `max_accuracy`;
-    - it has lost: its accuracy is that of guessing, and its mean logits of
+    - it has lost: its loss without regularizers is stuck within 3 % of that of
+      logits of 0, or its accuracy is that of guessing and its mean logits of
       images and of reconstructions are the same;
-    - the adaptive weight is at its upper limit, `max_adaptive_weight`;
+    - the adaptive weight is, in the mean, above half of its upper limit,
+      `max_adaptive_weight`;
     - the perceptual loss (that of the validation data if there is any, or the
       reconstruction loss without a perceptual one) has risen above its best
       value by more than `max_rise`. With `validation_freq`, epochs without
@@ -148,10 +151,12 @@ class DiscriminatorHealth(keras.callbacks.Callback):
             return found
         options = self.model.adversarial
         weight = float(logs.get("adaptive_weight", 0.0))
-        if options.adaptive_weight and weight > 0.9 * (
-            options.max_adaptive_weight
-        ):
-            found["clamped"] = f"adaptive_weight is {weight:.4g}, at its limit"
+        limit = options.max_adaptive_weight
+        if options.adaptive_weight and weight > 0.5 * limit:
+            found["clamped"] = (
+                f"adaptive_weight is {weight:.4g} in the mean, at its limit of "
+                f"{limit:.4g} in many steps"
+            )
         accuracy = float(logs.get("discriminator_accuracy", math.nan))
         real, fake = (
             float(logs.get(name, math.nan))
@@ -166,7 +171,26 @@ class DiscriminatorHealth(keras.callbacks.Callback):
                 f"logits of images and reconstructions are {real:.3f} and "
                 f"{fake:.3f}, as without looking"
             )
+        elif (stuck := self._stuck_loss(logs)) is not None:
+            found["lost"] = (
+                f"discriminator_loss without regularizers is {stuck:.3f}, as "
+                "without looking"
+            )
         return found
+
+    def _stuck_loss(self, logs: dict) -> float | None:
+        """The discriminator's loss, if it is about that of logits of 0."""
+        options = self.model.adversarial
+        loss = float(logs.get("discriminator_loss", math.nan))
+        for name, weight in (
+            ("r1_penalty", options.r1_weight),
+            ("lecam_penalty", options.lecam_weight),
+        ):
+            loss -= weight * float(logs.get(name, 0.0))
+        nothing = keras.ops.zeros((1, 1))
+        function = get_adversarial_loss(options.loss).discriminator
+        guessing = float(function(nothing, nothing)[0])
+        return loss if abs(loss - guessing) < 0.03 * guessing else None
 
     def _watched(self, logs: dict) -> str:
         """Name of the loss that must not rise; empty if the epoch has none."""

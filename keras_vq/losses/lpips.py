@@ -142,7 +142,8 @@ class LPIPS:
             )
         except LayoutError as error:
             raise LayoutError(
-                f"These are no weights for trunk={self.trunk!r}. {error}"
+                f"These are no weights for trunk={self.trunk!r}. Give files of "
+                f"this trunk, or the `trunk` of these files. {error}"
             ) from error
         shift, scale = (np.array(values, "float32") for values in scaling)
         constants = [shift, scale, *linear, *arrays]

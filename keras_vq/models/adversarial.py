@@ -242,6 +242,9 @@ class AdversarialMixin:
         self._open_files()
         if self.compiled:
             enter_phase(self, int(ops.convert_to_numpy(self.steps)))
+        images = args[0] if args else kwargs.get("x")
+        if getattr(images, "ndim", 0) == self._image_rank:
+            self._check_sizes(images)
         return super().train_on_batch(*args, **kwargs)
 
     # Start values

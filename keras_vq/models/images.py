@@ -86,7 +86,8 @@ def check_images(images, channels: int, rank: int, smallest: int = 1):
         axes = {3: "length, ", 4: "height, width, "}.get(rank, "..., ")
         raise ValueError(
             f"The model takes batches of shape (batch, {axes}{channels}), "
-            f"channels last. Received: shape {shape}"
+            "channels last. Convert the images, or make a model with as many "
+            f"`channels`. Received: shape {shape}"
         )
     if 0 in shape:
         raise ValueError(

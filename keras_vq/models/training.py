@@ -93,8 +93,10 @@ class TrainingMixin(CountingMixin, AdaptationMixin, SavingMixin):
                 with them.
             accumulation_steps: Integer. Each batch is split into so many
                 micro-batches, whose gradients are summed before one update:
-                less memory, same step. (Keras' `gradient_accumulation_steps`
-                is the opposite: it makes one update of several batches.)
+                less memory, same step, but for what each micro-batch has of
+                its own: batch normalization, and VQGAN's adaptive weight.
+                (Keras' `gradient_accumulation_steps` is the opposite: it makes
+                one update of several batches.)
             clipnorm: Float. Gradients of the whole batch are scaled down to
                 this global norm, after they were summed over the replicas.
             **kwargs: `run_eagerly`, `jit_compile`, `steps_per_execution`,

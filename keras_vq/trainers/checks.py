@@ -8,6 +8,9 @@ import numpy as np
 
 # Arguments of optimizers that Keras accepts and gets wrong, or fails with,
 # under a tf.distribute strategy, and what to use instead.
+# Enlarging with bicubic filters goes a little beyond 1.
+_LARGEST = 1.5
+
 _REFUSED_UNDER_A_STRATEGY = {
     "gradient_accumulation_steps": "compile(accumulation_steps=...)",
     "ema_overwrite_frequency": "compile(weight_ema=...)",
@@ -202,14 +205,23 @@ def check_finite(images, first: int = 0):
 
 
 def warn_about_range(images):
-    """Warns if images look like [0, 1], which trains, but badly."""
+    """Warns if images are not in [-1, 1], which trains, but badly."""
     images = keras.ops.convert_to_numpy(images)
-    if images.size and np.min(images) >= 0:
-        warnings.warn(
+    if not images.size:
+        return
+    low, high = np.min(images), np.max(images)
+    if max(-low, high) > _LARGEST:
+        found = "The first batch has values outside of [-1, 1]."
+    elif low >= 0:
+        found = (
             "No value of the first batch is negative: are these images in "
-            "[0, 1]? keras_vq models take images in [-1, 1], which "
-            "`model.preprocess(uint8_images)` and `keras_vq.data` give. "
-            f"Received: values from {np.min(images):.3g} to "
-            f"{np.max(images):.3g}",
-            stacklevel=3,
+            "[0, 1]?"
         )
+    else:
+        return
+    warnings.warn(
+        f"{found} keras_vq models take images in [-1, 1], which "
+        "`model.preprocess(uint8_images)` and `keras_vq.data` give. "
+        f"Received: values from {low:.3g} to {high:.3g}",
+        stacklevel=3,
+    )

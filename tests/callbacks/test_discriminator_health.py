@@ -57,7 +57,7 @@ def test_a_discriminator_that_tells_nothing(logit):
     # Its gradient is zero, so the weight is at its limit as well.
     assert watch.complaints == {"lost": 4, "clamped": 4}
     clamped, lost = sorted(_messages(record))
-    assert "adaptive_weight is 10, at its limit" in clamped
+    assert "adaptive_weight is 10 in the mean, at its limit of 10" in clamped
     assert "max_adaptive_weight" in clamped
     assert "discriminator_accuracy is 0.500" in lost
     assert f"are {logit:.3f} and {logit:.3f}" in lost
@@ -68,8 +68,9 @@ def test_a_discriminator_that_has_won():
     with pytest.warns(UserWarning, match="discriminator_accuracy is") as record:
         watch = _fit(_model(), discriminator=0.3, epochs=30, max_accuracy=0.8)
     assert watch.complaints["won"] >= 2
-    (message,) = [m for m in _messages(record) if "r1_weight" in m]
-    assert "It tells every reconstruction" in message
+    told = "It tells every reconstruction"
+    (message,) = [m for m in _messages(record) if told in m]
+    assert "r1_weight" in message
 
 
 def test_a_rising_reconstruction_loss():
@@ -89,10 +90,36 @@ def test_nothing_is_said_before_the_discriminator_counts(recwarn):
     assert watch.complaints == {} and not _messages(recwarn)
 
 
-def _say(*epochs, start=0, **health):
+@pytest.mark.parametrize(
+    "loss, stuck, moving", [("hinge", 0.985, 0.9), ("vanilla", 0.7, 0.6)]
+)
+def test_a_loss_that_is_stuck(loss, stuck, moving):
+    """Though accuracy and logits are a little away from guessing."""
+    logs = {
+        "discriminator_accuracy": 0.53,
+        "real_logits": 0.05,
+        "fake_logits": 0.0,
+        "adaptive_weight": 6.0,
+        "r1_penalty": 0.1,
+    }
+    options = {"loss": loss, "r1_weight": 2.0}
+
+    def said(value, weight):
+        # What the regularizer adds is no part of guessing.
+        epoch = {**logs, "discriminator_loss": value + 0.2}
+        epoch["adaptive_weight"] = weight
+        return _say(*[epoch] * 2, max_adaptive_weight=10.0, **options)[1]
+
+    lost, clamped = sorted(said(stuck, 6.0), key=lambda m: "limit" in m)
+    assert f"without regularizers is {stuck:.3f}" in lost
+    assert "adaptive_weight is 6 in the mean" in clamped
+    assert said(moving, 4.0) == []
+
+
+def _say(*epochs, start=0, max_rise=0.1, **adversarial):
     """What it says to made-up logs; `start` epochs do not count."""
-    model = _model(discriminator_start=start)
-    watch = DiscriminatorHealth(**{"patience": 2, **health})
+    model = _model(discriminator_start=start, **adversarial)
+    watch = DiscriminatorHealth(patience=2, max_rise=max_rise)
     watch.set_model(model)
     watch.on_train_begin()
     complaints = []

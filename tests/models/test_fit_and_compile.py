@@ -189,11 +189,22 @@ def test_arguments_by_position(images):
     )
 
 
-def test_values_from_zero_to_one(images):
+@pytest.mark.parametrize(
+    "low, high, message",
+    [
+        (0, 1, r"\[0, 1\]\?.*preprocess.*from 0"),
+        (0, 255, r"outside of \[-1, 1\].*preprocess.*from 0 to 2"),
+        (-127, 127, r"outside of \[-1, 1\].*from -127"),
+        # Normalized for a classifier.
+        (-2.1, 2.6, r"outside of \[-1, 1\].*from -2.1"),
+    ],
+)
+def test_values_of_another_range(low, high, message, images):
     model = _model()
     model.compile()
-    with pytest.warns(UserWarning, match=r"\[0, 1\]\?.*preprocess"):
-        model.fit((images + 1) / 2, batch_size=8, verbose=0)
+    others = np.interp(images, (images.min(), images.max()), (low, high))
+    with pytest.warns(UserWarning, match=message):
+        model.fit(others.astype("float32"), batch_size=8, verbose=0)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         model.fit(images, batch_size=8, verbose=0)

@@ -307,8 +307,11 @@ def test_images_too_small_for_the_discriminator(start):
     model = _compiled(_model({"discriminator_start": start}))
     model.adapt(IMAGES)
     message = r"6 x 6 pixels or more.*num_layers.*Received: shape \(4, 4, 8"
+    images = np.zeros((4, 4, 8, 3), "float32") - 1
     with pytest.raises(ValueError, match=message):
-        model.fit(np.zeros((4, 4, 8, 3), "float32") - 1, verbose=0)
+        model.fit(images, verbose=0)
+    with pytest.raises(ValueError, match=message):
+        model.train_on_batch(images)
     assert number(model.steps) == 0
 
 

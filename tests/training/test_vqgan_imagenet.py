@@ -109,6 +109,7 @@ def test_reference_hyperparameters():
     assert main.adversarial_training().first_step == 250_001
     assert large.adversarial_training().first_step == 0
     assert l2.adversarial_training().first_step == 20_000
+    assert (main.clipnorm, large.clipnorm, l2.clipnorm) == (None, None, 1.0)
     with pytest.raises(ValueError, match="k16384, l2.*Received: 'f8'"):
         load_recipe("vqgan_imagenet", "f8")
 
