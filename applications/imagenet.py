@@ -56,12 +56,14 @@ def evaluation_set(data_dir, image_size=256):
 def random_cuts(image_size: int) -> dict:
     """Options of `keras_vq.data` that cut training images out."""
     resize = round(image_size * _RESIZE)
-    needed = ("keras_cv", "tensorflow")
-    if all(importlib.util.find_spec(name) for name in needed):
+    needed = {"keras_cv": "keras_vq[cv]", "tensorflow": "keras_vq[cpu]"}
+    missing = [n for n in needed if not importlib.util.find_spec(n)]
+    if not missing:
         return {"resize": resize, "augment": "random_resized_crop"}
+    extras = " ".join(needed[name] for name in missing)
     warnings.warn(
-        "keras-cv is not installed (`pip install keras_vq[cv]`): training "
-        "images are random squares of one scale.",
+        f"{' and '.join(missing)} not installed (`pip install {extras}`): "
+        "training images are random squares of one scale.",
         stacklevel=2,
     )
     return {"resize": resize, "crop": "random"}

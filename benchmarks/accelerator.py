@@ -342,6 +342,21 @@ def parse(arguments=None):
     return options
 
 
+def _entries_of_same_device(results, devices, arguments) -> list:
+    """What was measured before, if new figures may stand beside it."""
+    expected = {
+        "device": devices["torch"],
+        "compile_mode": arguments.compile_mode,
+    }
+    found = {name: results[name] for name in expected}
+    if found != expected:
+        raise SystemExit(
+            f"{arguments.output} holds figures of {found}. Received: --append "
+            f"with {expected}. Name another file with --output."
+        )
+    return results["entries"]
+
+
 def main():
     """Measures, prints and writes the JSON file, after each model and dtype."""
     arguments = parse()
@@ -353,7 +368,9 @@ def main():
     date = timing.machine()["date"]
     before, entries = [], []
     if arguments.append and arguments.output.exists():
-        before = json.loads(arguments.output.read_text())["entries"]
+        before = _entries_of_same_device(
+            json.loads(arguments.output.read_text()), devices, arguments
+        )
     for name in arguments.models:
         model = dict(sizes["models"][name])
         model["batch_size"] = arguments.batch_size or model["batch_size"]

@@ -3,6 +3,7 @@
 import sys as _sys
 from pathlib import Path as _Path
 
+from keras_vq.backend_check import missing_backend_explained as _explained
 from keras_vq.version import __version__ as __version__
 
 
@@ -18,6 +19,9 @@ def _waits_for_keras() -> bool:
 
 
 if not _waits_for_keras():
+    with _explained():
+        import keras as _keras  # noqa: F401
+
     from keras_vq import callbacks as callbacks
     from keras_vq import data as data
     from keras_vq import layers as layers

@@ -34,6 +34,23 @@ def test_everything_works_on_jax_without_tensorflow(tmp_path):
     assert len(done) == 3
 
 
+@pytest.mark.parametrize(
+    "code", ["import keras_vq", "from keras_vq.cli import main; main(['list'])"]
+)
+def test_missing_backend_is_explained(code):
+    code = f"import sys; sys.modules['tensorflow'] = None; {code}"
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "KERAS_BACKEND": "tensorflow"},
+    )
+    assert ended.returncode != 0
+    last = ended.stderr.strip().splitlines()[-1]
+    assert "tensorflow, which is not installed" in last
+    assert "KERAS_BACKEND=jax" in last
+
+
 def test_no_module_imports_tensorflow_at_its_beginning():
     """But for some of `trainers`, which the backend chooses from."""
     folder = pathlib.Path(keras_vq.__file__).parent

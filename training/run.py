@@ -14,6 +14,7 @@ from keras_vq.callbacks import (
     DiscriminatorHealth,
     ReconstructionGrid,
 )
+from keras_vq.callbacks.summaries import check_summaries
 from keras_vq.metrics import PSNR
 from keras_vq.presets import add_metadata, load_preset, save_preset
 from keras_vq.presets.parts import model_parts
@@ -104,11 +105,14 @@ def train(recipe: Recipe, run: Run) -> dict:
             earlier run, which is not to be resumed.
         ValueError: If the recipe's steps are no whole number of epochs, or
             `baseline` is no such run.
+        ImportError: If TensorBoard's logs are asked for without its packages.
         ConversionError: If published weights that the recipe needs are
             missing, or are not what they should be.
     """
     per_epoch = steps_of_epoch(recipe.steps, recipe.steps_per_epoch)
     recipe = dataclasses.replace(recipe, steps_per_epoch=per_epoch)
+    if run.tensorboard:
+        check_summaries("--tensorboard")
     # Before anything else: TensorFlow joins the workers only at its start.
     strategy = make_strategy(run.strategy)
     if not run.resume and find_snapshots(run.checkpoints):

@@ -1,7 +1,6 @@
 """Pictures of the model's reconstructions while it learns."""
 
 import contextlib
-import importlib.util
 import os
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_vq.callbacks.summaries import can_write_summaries, check_summaries
 from keras_vq.trainers.workers import is_chief
 from keras_vq.utils.images import (
     comparison_grid,
@@ -127,13 +127,10 @@ class ReconstructionGrid(keras.callbacks.Callback):
 
 
 def _use_tensorboard(wanted: bool | None) -> bool:
-    # tf.summary, which writes, raises an error without the package.
-    packages = ("tensorboard", "tensorflow")
-    installed = all(importlib.util.find_spec(name) for name in packages)
-    if wanted and not installed:
-        raise ImportError(
-            "`tensorboard=True` needs the packages tensorboard and "
-            "tensorflow. Install them with: "
-            "pip install keras-vq[cpu,tensorboard]"
-        )
-    return installed if wanted is None else wanted
+    if wanted is None:
+        # Another backend is not to share its device with TensorFlow unasked.
+        on_tensorflow = keras.backend.backend() == "tensorflow"
+        return on_tensorflow and can_write_summaries()
+    if wanted:
+        check_summaries("`tensorboard=True`")
+    return wanted

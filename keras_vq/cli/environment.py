@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Iterator
 from types import ModuleType
 
+from keras_vq.backend_check import missing_backend_explained
+
 DEBUG_VARIABLE = "KERAS_VQ_DEBUG"
 
 
@@ -37,9 +39,10 @@ def quiet_import(name: str) -> ModuleType:
 
 def load_package() -> None:
     """Imports Keras, its backend and this package, without their noise."""
-    keras = quiet_import("keras")
-    if keras.backend.backend() == "tensorflow":
-        quiet_import("tensorflow")
+    with missing_backend_explained():
+        keras = quiet_import("keras")
+        if keras.backend.backend() == "tensorflow":
+            quiet_import("tensorflow")
     import keras_vq
 
     if not hasattr(keras_vq, "models"):

@@ -112,7 +112,19 @@ class SavingMixin:
             **kwargs: Arguments of `keras.Model.export`, such as `verbose`,
                 or an `input_signature` of the images, which by default may
                 be of any number and size.
+
+        Raises:
+            ValueError: If a SavedModel is asked for on another backend than
+                TensorFlow.
         """
+        backend = keras.backend.backend()
+        if format == "tf_saved_model" and backend != "tensorflow":
+            raise ValueError(
+                "A SavedModel is written on the TensorFlow backend. Save the "
+                "model with `save_to_preset`, and export it where "
+                "KERAS_BACKEND=tensorflow. Received: the backend "
+                f"{backend}"
+            )
         with plain_operations():
             if format != "tf_saved_model":
                 return super().export(filepath, format=format, **kwargs)

@@ -1,6 +1,7 @@
 """A model trains under the strategy that all of it was made for."""
 
 import functools
+import sys
 import warnings
 
 import keras
@@ -48,6 +49,7 @@ def check_scope(model) -> None:
     if keras.backend.backend() == "jax":
         devices.check_variables(model.variables)
     if keras.backend.backend() != "tensorflow":
+        _refuse_strategies()
         return
     import tensorflow as tf
 
@@ -62,6 +64,20 @@ def check_scope(model) -> None:
             f"{_HOW_TO} Received: a model made under {made}, and "
             f"{type(current).__name__} in scope"
         )
+
+
+def _refuse_strategies():
+    """On other backends they would do nothing, without a word."""
+    tf = sys.modules.get("tensorflow")
+    if tf is None or not tf.distribute.has_strategy():
+        return
+    raise ValueError(
+        "`tf.distribute` has no effect on the "
+        f"{keras.backend.backend()} backend: training would run on one device "
+        "only. On JAX call `keras.distribution.set_distribution("
+        "keras.distribution.DataParallel())` before the model is made. "
+        f"Received: {type(tf.distribute.get_strategy()).__name__} in scope"
+    )
 
 
 def _check_kind(strategy):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import keras_vq
+from keras_vq.callbacks import summaries
 from keras_vq.cli import main as program
 from keras_vq.training import run as run_module
 from keras_vq.training import train as train_module
@@ -298,6 +299,14 @@ def test_another_run_in_a_used_directory_is_refused(finished):
     with pytest.raises(FileExistsError, match="--resume.*--output-dir"):
         run_module.train(RECIPE, run)
     assert (run.output_dir / "log.csv").read_text() == before
+
+
+def test_tensorboard_without_its_packages(tmp_path, monkeypatch):
+    monkeypatch.setattr(summaries, "can_write_summaries", lambda: False)
+    run = Run(tmp_path, tmp_path / "out", tensorboard=True)
+    with pytest.raises(ImportError, match="--tensorboard needs.*pip install"):
+        run_module.train(RECIPE, run)
+    assert not run.output_dir.exists()
 
 
 def test_unknown_recipe_lists_the_known_ones():
