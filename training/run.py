@@ -292,6 +292,7 @@ def _results(recipe, run, model, figures):
             "training_data": recipe.data,
             "command": run.command,
             **_settings(recipe, run),
+            "arguments": _arguments(recipe, model),
             "steps": _number(model.steps),
             "skipped_steps": _number(model.skipped_steps),
             "strategy": run.strategy,
@@ -319,6 +320,20 @@ def _settings(recipe, run) -> dict:
         "clipnorm": recipe.clipnorm,
         "weight_ema": recipe.weight_ema,
         "seed": run.seed,
+    }
+
+
+def _arguments(recipe, model) -> dict:
+    """Those of `AdamPlan` and `AdversarialTraining`, to go on alike."""
+    found = {
+        "optimizer": recipe.optimizer,
+        "discriminator_optimizer": recipe.discriminator_optimizer,
+        "adversarial": getattr(model, "adversarial", None),
+    }
+    return {
+        name: dataclasses.asdict(value)
+        for name, value in found.items()
+        if value is not None
     }
 
 

@@ -340,3 +340,16 @@ def test_original_tiny_imagenet_folders_are_read(tmp_path):
     assert batch.shape == (2, 64, 64, 3)
     with pytest.raises(FileNotFoundError, match="tiny-imagenet-200"):
         recipe.validation_data(tmp_path / "none", 2)
+
+
+def test_a_preset_holds_the_arguments_of_its_recipe():
+    """What fine-tuning goes on with, beside the networks."""
+    recipe = load_recipe("vqgan_tiny_imagenet")
+    info = keras_vq.presets.preset_info("vqgan_tiny_imagenet")
+    arguments = dict(info["metadata"]["training"]["arguments"])
+    options = arguments.pop("adversarial")
+    assert options == dataclasses.asdict(recipe.build_model(recipe).adversarial)
+    assert keras_vq.losses.AdversarialTraining(**options).first_step == 3000
+    for name, values in arguments.items():
+        assert AdamPlan(**values) == getattr(recipe, name)
+    assert len(arguments) == 2

@@ -102,6 +102,8 @@ def test_run_writes_everything(finished):
     assert json.loads((run.output_dir / "results.json").read_text()) == results
     assert (run.output_dir / "README.md").read_text() == write_card(results)
     assert results["training"]["steps"] == 20
+    arguments = results["training"]["arguments"]
+    assert AdamPlan(**arguments["optimizer"]) == RECIPE.optimizer
     log = np.genfromtxt(run.output_dir / "log.csv", delimiter=",", names=True)
     assert log["val_loss"][-1] < log["val_loss"][0]
 
