@@ -264,6 +264,13 @@ def test_heavy_modules_are_imported_late():
 # Files
 
 
+def test_no_two_files_of_tests_have_the_same_name():
+    """Of two in one run, pytest would not collect the second."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert len(names) > 100
+    assert sorted(names) == sorted(set(names))
+
+
 def test_no_paths_of_a_machine_in_the_tree():
     pattern = re.compile(rb"(?:^|[^a-z.])/(?:work|root|home|farm)/", re.M)
     for file in tracked_files():

@@ -10,6 +10,7 @@ import torch_vqgan as reference
 from keras_vq.layers import normalized_swish as module
 from keras_vq.layers.group_normalization import GroupNormalization
 from keras_vq.layers.normalized_swish import _in_few_passes, normalized_swish
+from keras_vq.layers.processor import plain_operations
 
 
 @pytest.fixture(params=["plain", "xla"])
@@ -97,6 +98,21 @@ def test_gradient_of_gradient(graph, passes):
         reference.assert_close(ours, theirs.numpy())
 
 
+def test_plain_operations(monkeypatch):
+    monkeypatch.setattr(module, "_MIN_SIZE_FOR_XLA", 0)
+    layer, _, _ = _built(8, 4)
+
+    def traced():
+        function = tf.function(lambda x: normalized_swish(layer, x))
+        return function.get_concrete_function(tf.TensorSpec((None, 3, 5, 8)))
+
+    assert _has_xla(traced())
+    with plain_operations():
+        assert not _has_xla(traced())
+    assert _has_xla(traced())
+
+
+@pytest.mark.soak
 def test_other_programs_get_plain_operations(monkeypatch, tmp_path):
     monkeypatch.setattr(module, "_MIN_SIZE_FOR_XLA", 0)
     model = small_vqgan.make()
