@@ -213,7 +213,9 @@ def test_arrays_are_read_layer_by_layer(tmp_path, monkeypatch):
     with open(tmp_path / "deep" / "model.weights.h5", "rb") as file:
         presets.weights.read_weights(model, file, "weights")
     assert len(arrays) == 10
-    assert max(held) <= 3  # A kernel and a bias, and the kernel to come.
+    # A kernel and a bias, and the kernel to come; JAX may not be through with
+    # copying one before.
+    assert max(held) <= 4
 
 
 def node(module, class_name, config=None, **fields):

@@ -185,7 +185,15 @@ class _Failing(_Interrupting):
         raise MemoryError
 
 
-def test_ctrl_c_in_a_step():
+@pytest.fixture
+def ctrl_c():
+    """Programs that a shell starts in the background ignore it otherwise."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_in_a_step(ctrl_c):
     loss = _Interrupting()
     model = _model(model={"reconstruction_loss": loss})
     handler = signal.getsignal(signal.SIGINT)
