@@ -178,4 +178,5 @@ def test_mixed_precision(case, policy):
     differences = np.abs(output - np.asarray(model(images), "float32"))
     # Of near-equal codes the graph of `encode` may take another than this
     # eager call, which changes the pixels around it.
-    assert np.mean(differences > 2e-2) < 0.1
+    most = 0.1 if keras.backend.backend() == "jax" else 0.05
+    assert np.mean(differences > 2e-2) < most

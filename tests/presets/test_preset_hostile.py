@@ -215,7 +215,7 @@ def test_arrays_are_read_layer_by_layer(tmp_path, monkeypatch):
     assert len(arrays) == 10
     # A kernel and a bias, and the kernel to come; JAX may not be through with
     # copying one before.
-    assert max(held) <= 4
+    assert max(held) <= 3 + (keras.backend.backend() == "jax")
 
 
 def node(module, class_name, config=None, **fields):
