@@ -178,7 +178,8 @@ def randomized(model):
         else:
             drawn = 0.1 * drawn + (weight.name in ("gamma", "scale"))
         weight.assign(drawn)
-    codes = 0.5 * rng.normal(size=model.quantizer.codebook.shape)
-    model.quantizer.codebook.assign(codes)
-    model.quantizer.sums.assign(codes)
+    for quantizer in model.quantizer.levels():
+        codes = 0.5 * rng.normal(size=quantizer.codebook.shape)
+        quantizer.codebook.assign(codes)
+        quantizer.sums.assign(codes)
     return model

@@ -175,9 +175,10 @@ class VQAutoencoder(TrainingMixin, keras.Model):
         return reconstruction
 
     def compute_output_spec(self, images, *args, **kwargs):
-        # JAX would follow sizes that are not known through all layers, and
-        # cannot in every network. The image has the size that came in.
-        if keras.backend.backend() != "jax" or kwargs.get("return_details"):
+        # The image has the size that came in. To follow it through all layers
+        # takes long, and JAX cannot follow sizes that are not known through
+        # every network.
+        if kwargs.get("return_details"):
             return super().compute_output_spec(images, *args, **kwargs)
         self._check_images(images)
         return keras.KerasTensor(images.shape, self._output_dtype)

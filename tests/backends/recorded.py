@@ -1,4 +1,4 @@
-"""What trainings and a preset compute, to be compared between backends.
+"""What trainings and presets compute, to be compared between backends.
 
     KERAS_BACKEND=tensorflow python tests/backends/recorded.py FILE [PART ...]
 
@@ -8,6 +8,7 @@ Start values and batches are NumPy's, so they are the same everywhere; nothing
 is drawn while a model trains.
 """
 
+import functools
 import os
 import pathlib
 import sys
@@ -21,10 +22,20 @@ import recorded_runs
 from replicas import values, variables
 
 from keras_vq.layers import EMAVectorQuantizer
-from keras_vq.models import VQVAE
+from keras_vq.models import VQVAE, VQAutoencoder
 
 STEPS = 50
 FILE = pathlib.Path(__file__).with_name("recorded_by_tensorflow.npz")
+# And the side of the images that each was made for.
+PRESETS = {
+    "vqvae_cifar": 32,
+    "vqvae2_tiny_imagenet": 64,
+    "vqgan_tiny_imagenet": 64,
+}
+
+
+def _quantizer():
+    return EMAVectorQuantizer(16, 4, decay=0.9, codebook_initializer="zeros")
 
 
 def vqvae():
@@ -34,11 +45,14 @@ def vqvae():
         residual_units=4,
         residual_blocks=1,
         codebook_dim=4,
-        quantizer=EMAVectorQuantizer(
-            16, 4, decay=0.9, codebook_initializer="zeros"
-        ),
+        quantizer=_quantizer(),
     )
     return networks.randomized(model)
+
+
+def vqvae2():
+    """A VQ-VAE-2 of two such levels."""
+    return networks.randomized(networks.vqvae2(_quantizer))
 
 
 def vqgan(start=0):
@@ -51,9 +65,7 @@ def vqgan(start=0):
             "r1_weight": 0.1,
             "lecam_weight": 0.1,
         },
-        quantizer=EMAVectorQuantizer(
-            16, 4, decay=0.9, codebook_initializer="zeros"
-        ),
+        quantizer=_quantizer(),
         # At the kinks of |x| rounding decides on a gradient.
         reconstruction_loss="mse",
         perceptual_loss=None,
@@ -108,24 +120,29 @@ def one_step(model, **arguments) -> np.ndarray:
     return np.array(rows)
 
 
-def preset() -> dict:
-    """Codes and reconstructions of the bundled preset."""
-    model = VQVAE.from_preset("vqvae_cifar")
-    rows = np.linspace(-0.9, 0.9, 32)
+def preset(name: str) -> dict:
+    """Codes, and every fourth row of the reconstructions, in float32."""
+    model = VQAutoencoder.from_preset(name, dtype="float32")
+    rows = np.linspace(-0.9, 0.9, PRESETS[name])
     waves = np.sin(3 * rows[:, None] + 4 * rows**2)[..., None]
     images = np.stack([waves * [1, 0.5, -0.5], np.cos(2 * waves) * [0.2, 1, 1]])
     images = images.astype("float32")
-    codes = keras.ops.convert_to_numpy(model.encode(images))
-    output = keras.ops.convert_to_numpy(model.reconstruct(images))
-    return {"preset_codes": codes, "preset_reconstruction": output}
+    found = {
+        f"{name}_codes_{i}": codes
+        for i, codes in enumerate(keras.tree.flatten(model.encode(images)))
+    }
+    found[f"{name}_rows"] = model.reconstruct(images)[:, ::4]
+    return {key: keras.ops.convert_to_numpy(x) for key, x in found.items()}
 
 
 PARTS = {
     "vqvae_curve": lambda: curve(vqvae()),
+    "vqvae2_curve": lambda: curve(vqvae2()),
     "vqgan_curve": lambda: curve(vqgan(start=10)),
     "vqvae_step": lambda: one_step(vqvae()),
+    "vqvae2_step": lambda: one_step(vqvae2()),
     "vqgan_step": lambda: one_step(vqgan()),
-    "preset": preset,
+    **{name: functools.partial(preset, name) for name in PRESETS},
     "vqvae_run": recorded_runs.vqvae_cifar,
     "vqgan_run": recorded_runs.vqgan_tiny_imagenet,
 }

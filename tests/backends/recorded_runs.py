@@ -38,8 +38,12 @@ STEPS = 50
 _FILE = "losses.npz"
 
 
-def vqvae_cifar():
-    """The losses of each step of the recipe, with a small network."""
+def vqvae_cifar(*words):
+    """The losses of each step of the recipe, with a small network.
+
+    Args:
+        *words: Further words of the command line.
+    """
 
     def build_model(recipe, dtype=None):
         return VQVAE(
@@ -52,7 +56,7 @@ def vqvae_cifar():
             name=recipe.name,
         )
 
-    return _run_on_made_data("vqvae_cifar", build_model)
+    return _run_on_made_data("vqvae_cifar", build_model, *words)
 
 
 def vqgan_tiny_imagenet():

@@ -24,7 +24,9 @@ if keras.backend.backend() == "tensorflow":
     _RUNS = [pytest.param(name, marks=pytest.mark.soak) for name in _RUNS]
 
 
-@pytest.mark.parametrize("name", ["vqvae_curve", "vqgan_curve", *_RUNS])
+@pytest.mark.parametrize(
+    "name", ["vqvae_curve", "vqvae2_curve", "vqgan_curve", *_RUNS]
+)
 def test_same_losses_over_50_steps(name, expected):
     losses = recorded.compute([name])[name]
     assert losses.shape == expected[name].shape
@@ -36,7 +38,7 @@ def test_same_losses_over_50_steps(name, expected):
     )
 
 
-@pytest.mark.parametrize("name", ["vqvae_step", "vqgan_step"])
+@pytest.mark.parametrize("name", ["vqvae_step", "vqvae2_step", "vqgan_step"])
 def test_same_step_of_sgd(name, expected):
     """Weights, slots, codebook and averages; two micro-batches, clipped."""
     changes, want = recorded.compute([name])[name], expected[name]
@@ -48,30 +50,34 @@ def test_same_step_of_sgd(name, expected):
     assert (difference <= atol).all(), (difference / atol).max(axis=1)
 
 
-def test_same_codes_and_reconstructions(expected):
-    _assert_same_preset(recorded.preset(), expected)
+@pytest.mark.parametrize("name", recorded.PRESETS)
+def test_same_codes_and_reconstructions(name, expected):
+    _assert_same_preset(name, recorded.preset(name), expected)
 
 
 def test_same_codes_and_reconstructions_on_torch(expected, tmp_path):
     if importlib.util.find_spec("torch") is None:
         pytest.skip("needs torch (extra `bench`)")
-    file = tmp_path / "preset.npz"
+    file = tmp_path / "presets.npz"
     environment = {**os.environ, "KERAS_BACKEND": "torch"}
     subprocess.run(
-        [sys.executable, recorded.__file__, file, "preset"],
+        [sys.executable, recorded.__file__, file, *recorded.PRESETS],
         env=environment,
         check=True,
     )
     with np.load(file) as arrays:
-        _assert_same_preset(arrays, expected)
+        for name in recorded.PRESETS:
+            _assert_same_preset(name, arrays, expected)
 
 
-def _assert_same_preset(found, expected):
-    name = "preset_codes"
-    assert len(np.unique(expected[name])) > 20
-    np.testing.assert_array_equal(found[name], expected[name])
-    name = "preset_reconstruction"
-    np.testing.assert_allclose(found[name], expected[name], atol=1e-5)
+def _assert_same_preset(name, found, expected):
+    keys = [key for key in expected if key.startswith(f"{name}_codes")]
+    assert len(keys) == (2 if "vqvae2" in name else 1)
+    for key in keys:
+        assert len(np.unique(expected[key])) > 20
+        np.testing.assert_array_equal(found[key], expected[key])
+    key = f"{name}_rows"
+    np.testing.assert_allclose(found[key], expected[key], atol=1e-5)
 
 
 def test_the_backend_is_the_one_asked_for():

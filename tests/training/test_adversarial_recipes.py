@@ -353,3 +353,23 @@ def test_a_preset_holds_the_arguments_of_its_recipe():
     for name, values in arguments.items():
         assert AdamPlan(**values) == getattr(recipe, name)
     assert len(arguments) == 2
+
+
+@pytest.mark.parametrize(
+    "name", ["vqvae_cifar", "vqvae2_tiny_imagenet", "vqgan_tiny_imagenet"]
+)
+def test_large_variants_are_small_enough_to_be_bundled(name):
+    recipe, large = load_recipe(name), load_recipe(name, "large")
+    models = [r.build_model(r) for r in (recipe, large)]
+    counts = [
+        model.count_params()
+        + sum(part.count_params() for part in model.preset_parts().values())
+        for model in models
+    ]
+    assert counts[0] < counts[1]
+    # In float16, and 4 % for what else the files hold.
+    assert 2 * counts[1] < 12e6 / 1.04
+    assert models[1].name == large.name != recipe.name
+    # The same codes of the same images, so that figures compare.
+    bits = [model.bits_per_image(64, 64) for model in models]
+    assert bits[0] == bits[1]

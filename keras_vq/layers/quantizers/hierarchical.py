@@ -115,8 +115,6 @@ class HierarchicalQuantizer(keras.layers.Layer):
         return result
 
     def compute_output_spec(self, features, training=None):
-        if keras.backend.backend() != "jax":
-            return super().compute_output_spec(features, training=training)
         # JAX takes all sizes that are not known for one and the same, which
         # those of the levels are not: so layer by layer.
         features = self._levels_of(features, "features")
