@@ -36,8 +36,8 @@ class AdversarialMixin:
     `features`, the input of that layer, among its details.
     """
 
-    def _set_adversary(self, discriminator, adversarial, channels, dtype):
-        """Sets the discriminator. All layers must be there before the build."""
+    def _adversary(self, discriminator, adversarial, channels, dtype):
+        """Sets the options, and returns the discriminator, or None."""
         self._adversarial = _checked_options(adversarial)
         if discriminator == "patchgan":
             discriminator = PatchGAN(
@@ -63,7 +63,7 @@ class AdversarialMixin:
         if discriminator is not None and not discriminator.built:
             # The optimizer is made for variables that are there.
             discriminator(keras.Input((None, None, channels), dtype="float32"))
-        self.discriminator = discriminator
+        return discriminator
 
     def _create_training_state(self, loss_names):
         super()._create_training_state([*loss_names, *self._adversarial_terms])

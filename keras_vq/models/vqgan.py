@@ -135,12 +135,19 @@ class VQGAN(AdversarialMixin, VQAutoencoder):
                 codebook_size, codebook_dim, dtype=dtype, name="quantizer"
             )
         kwargs.setdefault("reconstruction_loss", "l1")
-        self._set_adversary(discriminator, adversarial, channels, dtype)
-        self.perceptual_loss = get_perceptual_loss(perceptual_loss)
-        self._check_perceptual((None, None, None, channels))
-        if isinstance(self.perceptual_loss, keras.Layer):
+        discriminator = self._adversary(
+            discriminator, adversarial, channels, dtype
+        )
+        perceptual_loss = get_perceptual_loss(perceptual_loss)
+        _check_perceptual(perceptual_loss, (None, None, None, channels))
+        if isinstance(perceptual_loss, keras.Layer):
             image = keras.Input((None, None, channels), dtype="float32")
-            self.perceptual_loss(image, image)  # Builds it.
+            perceptual_loss(image, image)  # Builds it.
+        # No model has layers before Keras has initialized it.
+        self._further_parts = lambda: {
+            "discriminator": discriminator,
+            "perceptual_loss": perceptual_loss,
+        }
         super().__init__(
             networks.encoder(),
             quantizer,
@@ -164,6 +171,12 @@ class VQGAN(AdversarialMixin, VQAutoencoder):
             "perceptual_weight": perceptual_weight,
         }
         self._has_own_quantizer = not self_made
+
+    def _create_variables(self):
+        for name, part in self._further_parts().items():
+            setattr(self, name, part)
+        del self._further_parts
+        super()._create_variables()
 
     # The networks
 
@@ -200,14 +213,9 @@ class VQGAN(AdversarialMixin, VQAutoencoder):
 
     # The losses
 
-    def _check_perceptual(self, shape):
-        check = getattr(self.perceptual_loss, "check_shape", None)
-        if callable(check):
-            check(shape)
-
     def _check_sizes(self, images):
         super()._check_sizes(images)
-        self._check_perceptual(images.shape)
+        _check_perceptual(self.perceptual_loss, images.shape)
 
     def _create_training_state(self, loss_names):
         if self.perceptual_loss is not None:
@@ -265,3 +273,9 @@ class VQGAN(AdversarialMixin, VQAutoencoder):
                     config[name], custom_objects=custom_objects
                 )
         return super().from_config(config, custom_objects=custom_objects)
+
+
+def _check_perceptual(loss, shape):
+    check = getattr(loss, "check_shape", None)
+    if callable(check):
+        check(shape)

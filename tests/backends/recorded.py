@@ -12,6 +12,7 @@ import functools
 import os
 import pathlib
 import sys
+import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
@@ -120,21 +121,36 @@ def one_step(model, **arguments) -> np.ndarray:
     return np.array(rows)
 
 
-def preset(name: str) -> dict:
-    """Codes, and every fourth row of the reconstructions, in float32."""
-    model = VQAutoencoder.from_preset(name, dtype="float32")
-    rows = np.linspace(-0.9, 0.9, PRESETS[name])
+def outputs(name: str) -> dict:
+    """Codes, and every fourth row of the reconstructions, in float32.
+
+    Args:
+        name: Of a bundled preset, or of a small network, which then goes
+            through a file.
+    """
+    if name in PRESETS:
+        model = VQAutoencoder.from_preset(name, dtype="float32")
+    else:
+        model = _through_a_file(MODELS[name]())
+    rows = np.linspace(-0.9, 0.9, PRESETS.get(name, 64))
     waves = np.sin(3 * rows[:, None] + 4 * rows**2)[..., None]
     images = np.stack([waves * [1, 0.5, -0.5], np.cos(2 * waves) * [0.2, 1, 1]])
     images = images.astype("float32")
-    found = {
-        f"{name}_codes_{i}": codes
-        for i, codes in enumerate(keras.tree.flatten(model.encode(images)))
-    }
+    levels = keras.tree.flatten(model.encode(images))
+    found = {f"{name}_codes_{i}": codes for i, codes in enumerate(levels)}
     found[f"{name}_rows"] = model.reconstruct(images)[:, ::4]
     return {key: keras.ops.convert_to_numpy(x) for key, x in found.items()}
 
 
+def _through_a_file(model):
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "model.keras"
+        model.save(path)
+        return keras.models.load_model(path)
+
+
+MODELS = {"vqvae": vqvae, "vqvae2": vqvae2, "vqgan": vqgan}
+OUTPUTS = [*PRESETS, *MODELS]
 PARTS = {
     "vqvae_curve": lambda: curve(vqvae()),
     "vqvae2_curve": lambda: curve(vqvae2()),
@@ -142,7 +158,7 @@ PARTS = {
     "vqvae_step": lambda: one_step(vqvae()),
     "vqvae2_step": lambda: one_step(vqvae2()),
     "vqgan_step": lambda: one_step(vqgan()),
-    **{name: functools.partial(preset, name) for name in PRESETS},
+    **{name: functools.partial(outputs, name) for name in OUTPUTS},
     "vqvae_run": recorded_runs.vqvae_cifar,
     "vqgan_run": recorded_runs.vqgan_tiny_imagenet,
 }
