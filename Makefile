@@ -19,6 +19,7 @@ TEST_EXTRAS ?= cpu,test
 JAX_VENV := $(VENV)-jax
 JAX_TESTS ?= tests/backends tests/callbacks tests/cli tests/conformance \
   tests/convert tests/data tests/presets tests/utils \
+  tests/metrics/test_frechet_distance.py \
   tests/trainers/test_gate.py tests/trainers/test_kept_state.py \
   tests/trainers/test_weight_average.py tests/test_demo.py \
   tests/test_without_tensorflow.py

@@ -8,7 +8,7 @@ from keras_vq.convert.lpips import read_trunk
 from keras_vq.losses.lpips_files import find_weights
 from keras_vq.losses.lpips_trunks import TRUNKS
 from keras_vq.metrics.images import LevelsMetric
-from keras_vq.metrics.state import broadcast_weights
+from keras_vq.metrics.state import broadcast_weights, float64_allowed
 
 
 @keras.saving.register_keras_serializable(package="keras_vq")
@@ -130,8 +130,7 @@ class FrechetDistance(LevelsMetric):
         dtype: Kept for Keras; the state is float64 in any case.
 
     Raises:
-        ValueError: If `features` is no such callable, or the backend has no
-            float64.
+        ValueError: If `features` is no such callable.
 
     Reference:
         [Heusel et al., 2017](https://arxiv.org/abs/1706.08500), section 2, with
@@ -163,23 +162,16 @@ class FrechetDistance(LevelsMetric):
                 "number of its features, such as SqueezeNetFeatures(). "
                 f"Received: features={features!r}"
             )
-        one = ops.convert_to_tensor(1.0, "float64")
-        if keras.backend.standardize_dtype(one.dtype) != "float64":
-            raise ValueError(
-                "FrechetDistance keeps its sums in float64, which is switched "
-                "off. Expected, with JAX: the environment variable "
-                "JAX_ENABLE_X64=1. Received: "
-                f"{keras.backend.standardize_dtype(one.dtype)}"
-            )
         self.features = features
-        self._count = self._add_sum("count", ())
-        self._sums = [
-            (
-                self._add_sum(f"{which}_sum", (size,)),
-                self._add_sum(f"{which}_products", (size, size)),
-            )
-            for which in ("images", "reconstruction")
-        ]
+        with float64_allowed():
+            self._count = self._add_sum("count", ())
+            self._sums = [
+                (
+                    self._add_sum(f"{which}_sum", (size,)),
+                    self._add_sum(f"{which}_products", (size, size)),
+                )
+                for which in ("images", "reconstruction")
+            ]
 
     def _add_sum(self, name, shape):
         return self.add_variable(
@@ -196,6 +188,10 @@ class FrechetDistance(LevelsMetric):
                 zero leaves an image out.
         """
         pair = {"images": images, "reconstruction": reconstruction}
+        with float64_allowed():
+            self._add(pair, sample_weight)
+
+    def _add(self, pair, sample_weight):
         for (name, x), sums in zip(pair.items(), self._sums, strict=True):
             levels = self._to_levels(x, name)
             found = ops.cast(self.features(levels / 127.5 - 1.0), "float64")
@@ -214,6 +210,14 @@ class FrechetDistance(LevelsMetric):
         self._count.assign_add(ops.sum(weights))
 
     def result(self):
+        with float64_allowed():
+            return self._distance()
+
+    def reset_state(self):
+        with float64_allowed():
+            super().reset_state()
+
+    def _distance(self):
         count = ops.convert_to_tensor(self._count)
         moments = [_moments(*sums, count) for sums in self._sums]
         (mean, covariance), (other_mean, other_covariance) = moments

@@ -1,5 +1,7 @@
 """Running sums that stay exact however long they are."""
 
+import contextlib
+
 import keras
 from keras import ops
 
@@ -92,6 +94,15 @@ class RunningMean:
     def value(self):
         """Returns the mean as a float32 tensor, 0 where nothing was added."""
         return ops.divide_no_nan(self.total.value(), self.weight.value())
+
+
+def float64_allowed():
+    """Context in which the backend computes in float64, as JAX must be told."""
+    if keras.backend.backend() != "jax":
+        return contextlib.nullcontext()
+    import jax
+
+    return jax.enable_x64(True)
 
 
 def broadcast_weights(weights, values):

@@ -5,7 +5,7 @@
 writes what the running backend computes; of parts of a file that is there
 already, the others stay. `recorded_by_tensorflow.npz` is that of TensorFlow.
 Start values and batches are NumPy's, so they are the same everywhere; nothing
-is drawn while a model trains.
+is drawn while a model trains. The part `evaluation` needs KERAS_VQ_DATA.
 """
 
 import functools
@@ -22,8 +22,11 @@ import numpy as np
 import recorded_runs
 from replicas import values, variables
 
+from keras_vq.applications.samples import load_samples
 from keras_vq.layers import EMAVectorQuantizer
 from keras_vq.models import VQVAE, VQAutoencoder
+from keras_vq.training.evaluation import Evaluation, published_files
+from keras_vq.training.recipe import EvaluationSet
 
 STEPS = 50
 FILE = pathlib.Path(__file__).with_name("recorded_by_tensorflow.npz")
@@ -142,6 +145,16 @@ def outputs(name: str) -> dict:
     return {key: keras.ops.convert_to_numpy(x) for key, x in found.items()}
 
 
+def evaluation() -> np.ndarray:
+    """What the launcher measures of a preset, on its samples."""
+    name = "vqgan_tiny_imagenet"
+    samples = EvaluationSet(load_samples(name, 64), "samples.")
+    with published_files(os.environ["KERAS_VQ_DATA"]):
+        measured = Evaluation(samples, "squeeze", batch_size=8)
+    figures = measured.measure(VQAutoencoder.from_preset(name))
+    return np.array([figures[key] for key in FIGURES])
+
+
 def _through_a_file(model):
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "model.keras"
@@ -149,6 +162,7 @@ def _through_a_file(model):
         return keras.models.load_model(path)
 
 
+FIGURES = ("psnr_db", "ssim", "lpips", "frechet_distance", "perplexity")
 MODELS = {"vqvae": vqvae, "vqvae2": vqvae2, "vqgan": vqgan}
 OUTPUTS = [*PRESETS, *MODELS]
 PARTS = {
@@ -159,6 +173,7 @@ PARTS = {
     "vqvae2_step": lambda: one_step(vqvae2()),
     "vqgan_step": lambda: one_step(vqgan()),
     **{name: functools.partial(outputs, name) for name in OUTPUTS},
+    "evaluation": evaluation,
     "vqvae_run": recorded_runs.vqvae_cifar,
     "vqgan_run": recorded_runs.vqgan_tiny_imagenet,
 }

@@ -81,6 +81,12 @@ def _assert_same_outputs(name, found, expected):
     np.testing.assert_allclose(found[key], expected[key], atol=1e-5)
 
 
+def test_same_figures(data_dir, expected):
+    """LPIPS and the Fréchet distance, too, which sums in float64."""
+    figures = recorded.compute(["evaluation"])["evaluation"]
+    np.testing.assert_allclose(figures, expected["evaluation"], rtol=2e-4)
+
+
 def test_the_backend_is_the_one_asked_for():
     asked = os.environ.get("KERAS_BACKEND", keras.backend.backend())
     assert keras.backend.backend() == asked

@@ -3,7 +3,6 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from scipy import linalg
 
 from keras_vq.metrics import FrechetDistance, SqueezeNetFeatures
@@ -121,6 +120,8 @@ def test_value_ranges_give_the_same():
 
 
 def test_replicas_add_up(two_replicas):
+    import tensorflow as tf
+
     a, b = pictures(32, 0), pictures(32, 1, shift=0.2)
     with two_replicas.scope():
         metric = FrechetDistance(PixelMeans())
@@ -145,6 +146,16 @@ def test_it_forgets():
     metric.reset_state()
     metric.update_state(a, b)
     np.testing.assert_allclose(float(metric.result()), measured([(a, b)]))
+
+
+def test_compiled_sums_are_in_float64_too():
+    """Sums in float32 would be off by a tenth and more."""
+    model = keras.Sequential([keras.layers.Identity()])
+    model.compile(loss="mse", metrics=[FrechetDistance(PixelMeans())])
+    a, b = (pictures(400, seed, 0.9, 0.001) for seed in (0, 1))
+    logs = model.evaluate(b, a, batch_size=40, verbose=0, return_dict=True)
+    expected = reference(PixelMeans.of(a), PixelMeans.of(b))
+    np.testing.assert_allclose(logs["frechet_distance"], expected, rtol=1e-3)
 
 
 @pytest.mark.parametrize("features", [None, "squeeze", lambda images: images])
