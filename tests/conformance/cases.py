@@ -204,6 +204,7 @@ MODELS = [
         _vqvae(channels=5, downsample_factor=8, share_residual_blocks=True),
         channels=5,
         downsample_factor=8,
+        soak=True,
     ),
     ModelCase(
         "vqvae2",

@@ -166,9 +166,21 @@ def test_before_its_start_the_discriminator_costs_nothing():
 
 
 @pytest.mark.parametrize(
-    "steps", [pytest.param(1, marks=pytest.mark.soak), 3, 4]
+    "kind, steps",
+    [
+        ("file", 3),
+        ("checkpoint", 4),
+        *(
+            pytest.param(*case, marks=pytest.mark.soak)
+            for case in [
+                ("file", 1),
+                ("file", 4),
+                ("checkpoint", 1),
+                ("checkpoint", 3),
+            ]
+        ),
+    ],
 )
-@pytest.mark.parametrize("kind", ["file", "checkpoint"])
 def test_goes_on_in_the_right_phase(kind, steps, tmp_path):
     model = _model(compile={"weight_ema": 0.9})
     checkpoint = ResumableCheckpoint(tmp_path / "run", save_every=steps)

@@ -74,8 +74,9 @@ def _mirrored(model, epochs, strategy):
     "model, replicas, epochs",
     [
         ("ema", "two_replicas", 17),
-        ("ema", "four_replicas", 17),
+        ("ema", "four_replicas", 2),
         ("vq", "four_replicas", 2),
+        soak("ema", "four_replicas", 17),
         soak("vq", "two_replicas", 17),
         soak("vqvae2", "two_replicas", 17),
         # Both networks from the first step on, with batch normalization. The
