@@ -37,7 +37,7 @@ def assert_as_if_nothing_had_happened(resumed, whole, steps=STEPS):
 
 
 @pytest.mark.soak
-def test_both_workers_killed(tmp_path):
+def test_both_workers_killed(tmp_path, on_tensorflow):
     """As `make soak` does it at random moments, and with one of them."""
     resumed, whole = tmp_path / "resumed", tmp_path / "whole"
     words = [SCRIPT, str(resumed), f"--steps={STEPS}"]
