@@ -30,7 +30,8 @@ def in_one_operation(optimizer):
         yield
         return
     step = tf.cast(adam.iterations + 1, "float32")
-    powers = [tf.pow(beta, step) for beta in (adam.beta_1, adam.beta_2)]
+    decays = (adam.beta_1, adam.beta_2)
+    powers = [tf.pow(tf.constant(beta, step.dtype), step) for beta in decays]
     adam.update_step = functools.partial(_update_step, adam, powers)
     try:
         yield

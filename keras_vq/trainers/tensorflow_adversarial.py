@@ -135,7 +135,8 @@ def _adaptive_weight(model, images, features, at_image, share):
         tape.gradient(again, value, output_gradients=gradient)
         for gradient in at_image
     ]
-    ours, theirs, share = all_reduce([*slopes, tf.convert_to_tensor(share)])
+    share = tf.convert_to_tensor(share, tf.float32)
+    ours, theirs, share = all_reduce([*slopes, share])
     return adaptive_weight(model, ours, theirs, share)
 
 

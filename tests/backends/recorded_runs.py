@@ -219,6 +219,8 @@ def _train(start, name, *words):
 def _compare(*folders):
     one, other = (np.load(pathlib.Path(f) / _FILE) for f in folders)
     for name in one:
+        if not one[name].any():
+            continue  # No discriminator yet.
         apart = np.abs(other[name] - one[name])
         # Of a loss near 0, such as a generator's, beside its mean.
         mean = np.abs(one[name]).mean()
