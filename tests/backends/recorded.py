@@ -11,6 +11,7 @@ is drawn while a model trains. The part `evaluation` needs KERAS_VQ_DATA.
 import functools
 import os
 import pathlib
+import subprocess
 import sys
 import tempfile
 
@@ -78,7 +79,8 @@ def vqgan(start=0):
 
 
 def batch(step):
-    return networks.images(8, 8, 8, 3, seed=step)
+    images = networks.images(8, 8, 8, 3, seed=step)
+    return np.asarray(images, keras.config.floatx())
 
 
 def compiled(model, rate, kind, **arguments):
@@ -155,6 +157,20 @@ def evaluation() -> np.ndarray:
     return np.array([figures[key] for key in FIGURES])
 
 
+def in_float64(name: str) -> np.ndarray:
+    """A part computed in float64, by a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = pathlib.Path(folder) / "part.npz"
+        script = pathlib.Path(__file__).with_name("in_float64.py")
+        subprocess.run(
+            [sys.executable, script, "recorded.py", file, name],
+            env={**os.environ, "JAX_ENABLE_X64": "1"},
+            check=True,
+        )
+        with np.load(file) as arrays:
+            return arrays[name]
+
+
 def _through_a_file(model):
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "model.keras"
@@ -174,6 +190,7 @@ PARTS = {
     "vqgan_step": lambda: one_step(vqgan()),
     **{name: functools.partial(outputs, name) for name in OUTPUTS},
     "evaluation": evaluation,
+    "vqgan_curve_in_float64": lambda: in_float64("vqgan_curve"),
     "vqvae_run": recorded_runs.vqvae_cifar,
     "vqgan_run": recorded_runs.vqgan_tiny_imagenet,
 }

@@ -19,21 +19,26 @@ def expected():
 
 # The curves are of `train_on_batch`, the runs of `keras-vq train`.
 _LOSSES = ["vqvae_curve", "vqvae2_curve", "vqgan_curve"]
-_LOSSES += ["vqvae_run", "vqgan_run"]
+_LOSSES += ["vqgan_curve_in_float64", "vqvae_run", "vqgan_run"]
 if keras.backend.backend() == "tensorflow":
     # Long, and on the backend that they were recorded on.
     _LOSSES = [pytest.param(name, marks=pytest.mark.soak) for name in _LOSSES]
 
 
+# In float64 rounding decides on nothing, and what is left is what differs.
+_TOLERANCES = {"vqgan_curve_in_float64": 1e-7}
+
+
 @pytest.mark.parametrize("name", _LOSSES)
 def test_same_losses_over_50_steps(name, expected):
+    tolerance = _TOLERANCES.get(name, 1e-3)
     losses = recorded.compute([name])[name]
     assert losses.shape == expected[name].shape
     assert (losses[-1] != losses[0]).all()
     # Of a term near 0, relative to what the terms are.
     scale = np.abs(expected[name]).mean(0)
     np.testing.assert_allclose(
-        losses, expected[name], rtol=1e-3, atol=1e-3 * scale.min()
+        losses, expected[name], rtol=tolerance, atol=tolerance * scale.min()
     )
 
 
