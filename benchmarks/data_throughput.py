@@ -21,8 +21,6 @@ import statistics
 import time
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 
 def plain_tf_data(path, batch_size):
     """Returns the usual hand-written pipeline over a TFRecord."""

@@ -14,14 +14,11 @@ where the machine has the memory for it.
 """
 
 import json
-import os
 import pathlib
 import subprocess
 import sys
 
 from benchmarks import timing
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 # Vectors, codes, dim; how many times the bare product it may take.
 SHAPES = (

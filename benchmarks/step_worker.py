@@ -17,8 +17,6 @@ import numpy as np
 
 from benchmarks import timing
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 
 def _keras_model(config):
     from keras_vq.models import VQVAE

@@ -152,7 +152,6 @@ def memory(preset: str, sides: list) -> dict:
 
 def main():
     """Measures, prints and writes results/tiling.json."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data-dir", default=os.environ.get("KERAS_VQ_DATA"))
     parser.add_argument("--preset", default="vqgan_tiny_imagenet")

@@ -29,8 +29,6 @@ import numpy as np
 
 from benchmarks import timing
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 BATCH_SIZE = 128
 BATCHES = 8
 

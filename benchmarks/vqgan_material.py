@@ -13,8 +13,6 @@ import sys
 
 import numpy as np
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 BATCHES = 4
 # The original's, for batches of two: 4.5e-6 for each image.
 LEARNING_RATE = 9e-6

@@ -20,8 +20,6 @@ import numpy as np
 
 from benchmarks import timing, vqgan_material
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 # Images, side, channels of the convolution that stands for the machine: one
 # of those that the networks are made of, and the fastest among them.
 CONVOLUTION = (2, 128, 256)

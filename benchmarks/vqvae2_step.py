@@ -6,7 +6,6 @@ random images, the function that `fit` calls.
 """
 
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -19,7 +18,6 @@ SIZE = 1024
 
 def _measure(batch_size: int, checkpointing: bool, steps: int) -> dict:
     """Runs in a process of its own; see `main`."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     timing.use_cores(2)
     import numpy as np
 

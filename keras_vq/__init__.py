@@ -11,10 +11,11 @@ def _waits_for_keras() -> bool:
     """Whether this process is the program `keras-vq` and has just begun.
 
     It answers `--help` without the seconds that Keras takes to load, and sets
-    TensorFlow's log level first; then it loads this package once more.
+    what TensorFlow reads first; then it loads this package once more.
     """
     program = _Path(_sys.argv[0]).stem if _sys.argv else ""
-    as_module = program == "-m" and "keras_vq.cli" in _sys.orig_argv
+    modules = {"keras_vq.cli", "keras_vq.training.train"}
+    as_module = program == "-m" and not modules.isdisjoint(_sys.orig_argv)
     return "keras" not in _sys.modules and (program == "keras-vq" or as_module)
 
 

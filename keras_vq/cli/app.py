@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.passed_on = passed_on
         if arguments.debug:
             os.environ[environment.DEBUG_VARIABLE] = "1"
-        environment.silence()
+        environment.prepare_tensorflow()
         return arguments.run(arguments) or 0
     except SystemExit as stop:  # --help, --version, or a recipe's own parser.
         return _exit_status(stop)

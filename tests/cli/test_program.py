@@ -2,14 +2,17 @@
 
 import json
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import pytest
 from cli_helpers import assert_shows, load, make_preset, reconstruction
 
 import keras_vq
+from keras_vq.cli.environment import prepare_tensorflow
 from keras_vq.presets import pin, registry
 
 ROOT = Path(__file__).parents[2]
@@ -186,6 +189,51 @@ def test_help_and_mistakes_need_neither_keras_nor_numpy():
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_program_turns_on_what_tensorflow_leaves_off(monkeypatch):
+    set_by_user = {"TF_ENABLE_ONEDNN_OPTS": "0", "TF_CPP_MIN_LOG_LEVEL": "1"}
+    monkeypatch.setattr(os, "environ", dict(set_by_user))
+    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
+    prepare_tensorflow()
+    assert os.environ == set_by_user
+    os.environ.clear()
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    prepare_tensorflow()
+    assert os.environ == {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    prepare_tensorflow()
+    assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == "1"
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow"
+    or platform.machine() not in ("x86_64", "AMD64"),
+    reason="oneDNN is asked for in TensorFlow, on x86",
+)
+@pytest.mark.parametrize("module", ["keras_vq.cli", "keras_vq.training.train"])
+def test_tensorflow_computes_with_onednn_in_the_program(module):
+    words = ["list"] if module == "keras_vq.cli" else ["no_such_recipe"]
+    code = f"""
+import atexit, os, runpy, sys
+sys.argv = ["-m", *{words}]
+sys.orig_argv = ["python", "-m", "{module}", *{words}]
+
+def look():
+    from tensorflow.python.util import _pywrap_util_port
+    print("oneDNN", _pywrap_util_port.IsMklEnabled())
+
+atexit.register(look)
+runpy.run_module("{module}", run_name="__main__")
+"""
+    env = {k: v for k, v in os.environ.items() if k != "TF_ENABLE_ONEDNN_OPTS"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**env, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.splitlines()[-1:] == ["oneDNN True"], done.stderr
 
 
 def run(*words, **environment):
