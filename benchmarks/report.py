@@ -172,7 +172,6 @@ SECTIONS = {
     "accelerator": accelerator,
     "training_step": training_step,
     "vqgan_step": vqgan_step,
-    "vqgan_step_onednn": vqgan_step,
     "step_overhead": step_overhead,
     "nearest_code": nearest_code,
     "import_time": import_time,

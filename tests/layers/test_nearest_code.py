@@ -21,7 +21,8 @@ def _data(count, size, dim, seed=0):
 
 
 @pytest.mark.parametrize(
-    "count, size, dim", [(1, 1, 1), (50, 7, 3), (300, 64, 32), (5, 200, 256)]
+    "count, size, dim",
+    [(1, 1, 1), (50, 7, 3), (300, 64, 32), (5, 200, 256), (50, 5_000, 8)],
 )
 def test_against_distances_in_float64(count, size, dim):
     vectors, codebook = _data(count, size, dim)
@@ -44,8 +45,10 @@ def test_codes_of_unlike_length():
 
 
 @pytest.mark.parametrize("limit", [2**24, 12])
-def test_ties_go_to_the_lowest_index(limit, monkeypatch):
+@pytest.mark.parametrize("block", [1, 2, 3, 4])
+def test_ties_go_to_the_lowest_index(limit, block, monkeypatch):
     monkeypatch.setattr(module, "_MAX_DISTANCES", limit)
+    monkeypatch.setattr(module, "_MAX_CODES", block)
     codebook = np.array([[9, 9], [1, 0], [-1, 0], [1, 0]], "float32")
     vectors = np.array([[0, 0], [5, 0], [-5, 0], [0, 3], [1, 0]], "float32")
     indices = nearest_code(vectors, codebook)
@@ -67,12 +70,15 @@ def test_other_dtypes_are_compared_in_float32(dtype):
 @pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 100])
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("jit_compile", [False, True])
-def test_chunks(count, known, jit_compile, monkeypatch):
+@pytest.mark.parametrize("block", [10, 4])
+def test_chunks(count, known, jit_compile, block, monkeypatch):
     vectors, codebook = _data(100, 10, 3)
     vectors = vectors[:count]
     expected, margin = nearest(vectors, codebook)
     assert (margin > 1e-6).all()
-    monkeypatch.setattr(module, "_MAX_DISTANCES", 80)  # 8 vectors at a time
+    # 8 vectors at a time; all codes, or two blocks of 4 and one of 2.
+    monkeypatch.setattr(module, "_MAX_DISTANCES", 8 * block)
+    monkeypatch.setattr(module, "_MAX_CODES", block)
     function = tf.function(
         lambda x: nearest_code(x, codebook),
         input_signature=[tf.TensorSpec((count if known else None, 3))],
@@ -87,6 +93,18 @@ def test_codebook_above_the_limit(monkeypatch):
     vectors, codebook = _data(6, 10, 3)
     expected, _ = nearest(vectors, codebook)
     np.testing.assert_array_equal(nearest_code(vectors, codebook), expected)
+
+
+def test_a_large_codebook_has_few_blocks(monkeypatch):
+    monkeypatch.setattr(module, "_MAX_CODES", 2)
+    monkeypatch.setattr(module, "_MAX_BLOCKS", 3)
+    vectors, codebook = _data(50, 100, 3)
+    expected, margin = nearest(vectors, codebook)
+    assert (margin > 1e-6).all()
+    function = tf.function(lambda x: nearest_code(x, codebook))
+    np.testing.assert_array_equal(function(vectors), expected)
+    graph = function.get_concrete_function(vectors).graph
+    assert sum(x.type == "MatMul" for x in graph.get_operations()) == 3
 
 
 def test_no_gradient():

@@ -7,6 +7,12 @@ from keras import ops
 # about as fast as one whole matrix product and bounds its memory for any batch
 # and codebook; from 40 MiB on TensorFlow's allocator held ten times more.
 _MAX_DISTANCES = 2**22
+# Codes among them. A product with all of 16,384 codes would leave room for few
+# vectors, and would prepare the codebook anew for these few, which takes longer
+# than the product itself.
+_MAX_CODES = 2**11
+# Larger codebooks have larger blocks, so that graphs stay small.
+_MAX_BLOCKS = 16
 
 
 def nearest_code(vectors, codebook):
@@ -30,21 +36,46 @@ def nearest_code(vectors, codebook):
     """
     vectors = ops.stop_gradient(ops.cast(vectors, "float32"))
     codebook = ops.stop_gradient(ops.cast(codebook, "float32"))
-    # |z - e|^2 = |z|^2 - 2 z.e + |e|^2, where |z|^2 is the same for all codes
-    # and can go; TensorFlow adds the rest within the matrix product.
-    weights = ops.transpose(-2.0 * codebook)
-    norms = ops.sum(ops.square(codebook), axis=1)
-
-    def search(chunk):
-        return _argmin(ops.add(ops.matmul(chunk, weights), norms))
-
-    rows = max(1, _MAX_DISTANCES // codebook.shape[0])
+    block = max(_MAX_CODES, -(-codebook.shape[0] // _MAX_BLOCKS))
+    block = min(block, codebook.shape[0])
+    search = _search_of_blocks(codebook, block)
+    rows = max(1, _MAX_DISTANCES // block)
     count = vectors.shape[0]
     # JAX finds shapes with sizes that are symbols, and cannot be compared.
     known = isinstance(count, int)
     if count is not None and (not known or count <= rows):
         return search(vectors)
     return _search_in_chunks(search, vectors, rows)
+
+
+def _search_of_blocks(codebook, block):
+    """Function of vectors that goes through the codes block by block."""
+    # |z - e|^2 = |z|^2 - 2 z.e + |e|^2, where |z|^2 is the same for all codes
+    # and can go; TensorFlow adds the rest within the matrix product.
+    blocks = []
+    for start in range(0, codebook.shape[0], block):
+        codes = codebook[start : start + block]
+        norms = ops.sum(ops.square(codes), axis=1)
+        blocks.append((start, ops.transpose(-2.0 * codes), norms))
+
+    def search(vectors):
+        nearest = smallest = None
+        for start, weights, norms in blocks:
+            distances = ops.add(ops.matmul(vectors, weights), norms)
+            indices = _argmin(distances)
+            if len(blocks) == 1:
+                return indices
+            distance = _at(distances, indices)
+            if nearest is None:
+                nearest, smallest = indices, distance
+                continue
+            # Not where they are equal: the lower index stays.
+            nearer = distance < smallest
+            nearest = ops.where(nearer, indices + start, nearest)
+            smallest = ops.where(nearer, distance, smallest)
+        return nearest
+
+    return search
 
 
 def _search_in_chunks(search, vectors, rows):
@@ -91,3 +122,13 @@ def _argmin(distances):
     # `keras.ops.argmin` on TensorFlow handles -0.0 by bit operations that make
     # it 11 times slower and that neither ONNX nor LiteRT know.
     return tf.argmin(distances, axis=1, output_type=tf.int32)
+
+
+def _at(distances, indices):
+    """The distance at the index of each row."""
+    if keras.backend.backend() != "tensorflow":
+        indices = ops.expand_dims(indices, 1)
+        return ops.squeeze(ops.take_along_axis(distances, indices, 1), 1)
+    import tensorflow as tf
+
+    return tf.gather(distances, indices, axis=1, batch_dims=1)
