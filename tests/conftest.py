@@ -14,6 +14,8 @@ import tempfile
 
 # Before TensorFlow is imported, or its native code talks over the tests.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# The program and the benchmarks turn it on: bits are compared with theirs.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 # And this before JAX is: CPUs to train on as if they were several devices.
 # Their code is made thrice as fast without LLVM's optimizations, and the tests
 # mostly wait for that: most functions run a few times, on tiny images.
